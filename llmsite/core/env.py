@@ -1,0 +1,153 @@
+"""Reads settings from the environment, and refuses nonsense in one clear line.
+
+Every value is declared where it is read, so `declared` is the whole list of settings: a test
+holds docs/settings.md against it. A value may also come from a file named by `NAME_FILE`
+(a mounted secret). Values of the process win over those of the `.env` file.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+SECRET_KEY_BYTES = 32
+SECRET_KEY_COMMAND = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+_RATE = re.compile(r"^[1-9]\d*/[smhd]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One setting as docs/settings.md has to show it."""
+
+    name: str
+    default: Any
+    form: str
+    example: str
+
+
+class Environment:
+    """The readers of `llmsite/settings.py`, one per form of value."""
+
+    def __init__(self, env_file: Path | None) -> None:
+        self._env = environ.FileAwareEnv()
+        self.declared: dict[str, Declared] = {}
+        if env_file is not None and env_file.is_file():
+            self._env.read_env(env_file)
+
+    def read(self, name: str, default: T, *, form: str, example: str, parse: Callable[[str], T]) -> T:
+        """The value of `name`, or `default` where it is unset or empty."""
+        self.declared[name] = Declared(name, default, form, example)
+        raw = self._env.str(name, default="").strip()
+        if not raw:
+            return default
+        try:
+            return parse(raw)
+        except (ValueError, TypeError) as error:
+            raise ImproperlyConfigured(f"{name} must be {form}, for example {name}={example}") from error
+
+    def text(self, name: str, default: str = "", *, form: str = "text", example: str) -> str:
+        return self.read(name, default, form=form, example=example, parse=str)
+
+    def flag(self, name: str, default: bool) -> bool:
+        return self.read(name, default, form="true or false", example="true", parse=_parse_flag)
+
+    def whole(self, name: str, default: int, *, least: int = 0) -> int:
+        form = f"a whole number from {least} up"
+        return self.read(name, default, form=form, example=str(default), parse=lambda raw: _at_least(int(raw), least))
+
+    def seconds(self, name: str, default: float) -> float:
+        form = "a number of seconds above 0"
+        return self.read(name, default, form=form, example=str(default), parse=lambda raw: _above_zero(float(raw)))
+
+    def one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        form = f"one of {', '.join(choices)}"
+        return self.read(name, default, form=form, example=choices[-1], parse=lambda raw: _choose(raw, choices))
+
+    def items(self, name: str, default: list[str], *, example: str) -> list[str]:
+        return self.read(name, default, form="a list separated by commas", example=example, parse=_parse_items)
+
+    def rate(self, name: str, default: str) -> str:
+        form = "a number of requests, a slash, and s, m, h or d"
+        return self.read(name, default, form=form, example="60/m", parse=_parse_rate)
+
+    def path(self, name: str, default: Path) -> Path:
+        return self.read(name, default, form="a folder", example="/srv/llmsite", parse=lambda raw: Path(raw).expanduser())
+
+    def url(self, name: str, default: str = "", *, example: str) -> str:
+        form = "an address that starts with http:// or https://"
+        return self.read(name, default, form=form, example=example, parse=_parse_url)
+
+    def database(self, name: str, default: str) -> dict[str, Any]:
+        """A Django database from a URL, for example `postgres://user:password@host:5432/name`."""
+        example = "postgres://llmsite:password@localhost:5432/llmsite"
+        url = self.read(name, default, form="a database URL", example=example, parse=_parse_database_url)
+        return dict(environ.Env.db_url_config(url))
+
+    def secret_key(self, name: str, *, example_file: Path) -> str:
+        """The signing secret. Missing, short, or copied from an example: the site does not start."""
+        self.declared[name] = Declared(name, None, "at least 32 random bytes", "")
+        value = self._env.str(name, default="")
+        if not value:
+            raise ImproperlyConfigured(f"{name} is not set. Make one: {SECRET_KEY_COMMAND}")
+        if len(value.encode()) < SECRET_KEY_BYTES:
+            raise ImproperlyConfigured(f"{name} is shorter than {SECRET_KEY_BYTES} bytes. Make one: {SECRET_KEY_COMMAND}")
+        if len(set(value)) < 8 or value.startswith("django-insecure-") or _stands_in(value, example_file):
+            raise ImproperlyConfigured(f"{name} is an example, not a secret. Make one: {SECRET_KEY_COMMAND}")
+        return value
+
+
+def _parse_flag(raw: str) -> bool:
+    values = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if raw.lower() not in values:
+        raise ValueError(raw)
+    return values[raw.lower()]
+
+
+def _at_least(number: int, least: int) -> int:
+    if number < least:
+        raise ValueError(number)
+    return number
+
+
+def _above_zero(number: float) -> float:
+    if not 0 < number < float("inf"):
+        raise ValueError(number)
+    return number
+
+
+def _choose(raw: str, choices: tuple[str, ...]) -> str:
+    if raw.lower() not in choices:
+        raise ValueError(raw)
+    return raw.lower()
+
+
+def _parse_items(raw: str) -> list[str]:
+    return [item.strip() for item in raw.split(",") if item.strip()]
+
+
+def _parse_rate(raw: str) -> str:
+    if not _RATE.match(raw):
+        raise ValueError(raw)
+    return raw
+
+
+def _parse_url(raw: str) -> str:
+    if not raw.startswith(("http://", "https://")):
+        raise ValueError(raw)
+    return raw.rstrip("/")
+
+
+def _parse_database_url(raw: str) -> str:
+    if not environ.Env.db_url_config(raw).get("ENGINE"):
+        raise ValueError(raw)
+    return raw
+
+
+def _stands_in(value: str, example_file: Path) -> bool:
+    return example_file.is_file() and value in example_file.read_text(encoding="utf-8")

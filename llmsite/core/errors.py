@@ -1,0 +1,246 @@
+"""Every error a user can meet, and the one table that says how each is shown.
+
+An exception carries data, never a ready sentence. A door (REST, SSE, WebSocket, page, command)
+calls `describe()` and renders the result in its own way. What an upstream server said goes to
+the log; the public message never contains it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+class SiteError(Exception):
+    """The base of all errors that have a row in `TABLE`; its keyword arguments fill the message."""
+
+    field: str | None = None
+    retry_after: float | None = None
+    """Seconds after which the same call may succeed, where that is known."""
+
+    def __init__(self, **data: Any) -> None:
+        super().__init__(data)
+        self.data = data
+        self.field = data.get("field", self.field)
+        self.retry_after = data.get("retry_after", self.retry_after)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.data})"
+
+    @property
+    def public_data(self) -> dict[str, Any]:
+        """What fills the public message; `detail` is for the log."""
+        return {name: value for name, value in self.data.items() if name != "detail"}
+
+
+class InvalidInput(SiteError):
+    """A value is not acceptable. Data: field, reason (a sentence)."""
+
+
+class TooLarge(SiteError):
+    """A body or a text is over its limit. Data: field, limit, unit."""
+
+
+class NotSignedIn(SiteError):
+    """No valid credential came with the request."""
+
+
+class WrongCredentials(SiteError):
+    """A user name and password that do not belong together."""
+
+
+class NotAllowed(SiteError):
+    """The credential is good and does not reach this far."""
+
+
+class CsrfFailed(SiteError):
+    """A request with a cookie came without proof that our own page sent it."""
+
+
+class NotFound(SiteError):
+    """The object does not exist, or belongs to somebody else: both look the same."""
+
+
+class MethodNotAllowed(SiteError):
+    """The address does not take this method. Data: method, allowed (the methods it takes)."""
+
+
+class UnsupportedMediaType(SiteError):
+    """The body is of a type that this address does not read."""
+
+
+class Conflict(SiteError):
+    """The object is in a state that does not allow this. Data: reason (a sentence)."""
+
+
+class ModelNotFound(SiteError):
+    """No active model has this alias. Data: model."""
+
+    field = "model"
+
+
+class ContextLengthExceeded(SiteError):
+    """One prompt alone is over the model's window. Data: tokens, limit."""
+
+    field = "prompt"
+
+
+class ServerRestarting(SiteError):
+    """This process takes no new work, because it is about to stop."""
+
+    retry_after = 5.0
+
+
+class Interrupted(SiteError):
+    """The process that wrote an answer died before the end."""
+
+
+class ProviderFailure(SiteError):
+    """The base of what can go wrong upstream. Data: provider, and `detail` for the log only.
+
+    `retryable` says whether the same request may be sent again before the first token.
+    """
+
+    retryable = False
+
+
+class ProviderNotConfigured(ProviderFailure):
+    """The provider has no key. Data: provider, setting."""
+
+
+class ProviderUnavailable(ProviderFailure):
+    """Nobody answers at its address, or it says it is overloaded. Data: provider."""
+
+    retryable = True
+    retry_after = 5.0
+
+
+class LocalModelUnavailable(ProviderUnavailable):
+    """The local model's process is not running or has not finished loading. Data: provider."""
+
+
+class ProviderRateLimited(ProviderFailure):
+    """The provider refuses for now. Data: provider, retry_after."""
+
+    retryable = True
+
+
+class ProviderRejected(ProviderFailure):
+    """The provider will not take this request however often it is sent. Data: provider, status."""
+
+
+class ProviderTimeout(ProviderFailure):
+    """A deadline passed. Data: provider, phase (connect, first_token, idle or total)."""
+
+    retryable = True
+
+
+class ProviderError(ProviderFailure):
+    """The provider failed in a way of its own. Data: provider, status."""
+
+    retryable = True
+
+
+class UpstreamCut(ProviderFailure):
+    """The stream ended before its end was announced; the pieces so far are kept. Data: provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """How one class of errors is shown."""
+
+    status: int
+    code: str
+    message: str | Promise
+
+
+# The most special class that has a row wins, so a subclass without one is shown as its base.
+TABLE: dict[type[SiteError], ErrorRow] = {
+    SiteError: ErrorRow(500, "internal_error", _("Something went wrong on our side.")),
+    InvalidInput: ErrorRow(400, "invalid_value", _("{reason}")),
+    TooLarge: ErrorRow(413, "too_large", _("The limit is {limit} {unit}.")),
+    NotSignedIn: ErrorRow(401, "not_authenticated", _("Sign in, or send a valid bearer token.")),
+    WrongCredentials: ErrorRow(401, "wrong_credentials", _("The user name or the password is not right.")),
+    NotAllowed: ErrorRow(403, "permission_denied", _("You may not do this.")),
+    CsrfFailed: ErrorRow(403, "csrf_failed", _("The request did not come from our own page. Reload it and try again.")),
+    NotFound: ErrorRow(404, "not_found", _("There is no such object.")),
+    MethodNotAllowed: ErrorRow(405, "method_not_allowed", _("This address does not take that method.")),
+    UnsupportedMediaType: ErrorRow(415, "unsupported_media_type", _("Send the body as application/json.")),
+    Conflict: ErrorRow(409, "conflict", _("{reason}")),
+    ModelNotFound: ErrorRow(404, "model_not_found", _("There is no model named “{model}”.")),
+    ContextLengthExceeded: ErrorRow(
+        400,
+        "context_length_exceeded",
+        _("The prompt has {tokens} tokens; this model takes {limit} at most."),
+    ),
+    ServerRestarting: ErrorRow(503, "server_restarting", _("The server is restarting. Try again in a moment.")),
+    Interrupted: ErrorRow(503, "interrupted", _("The server stopped while it wrote this answer. What it had is kept.")),
+    ProviderFailure: ErrorRow(502, "provider_error", _("The provider “{provider}” failed.")),
+    ProviderNotConfigured: ErrorRow(
+        503,
+        "provider_not_configured",
+        _("The provider “{provider}” has no key: the operator has to set {setting}."),
+    ),
+    ProviderUnavailable: ErrorRow(
+        503, "provider_unavailable", _("The provider “{provider}” cannot be reached at the moment.")
+    ),
+    LocalModelUnavailable: ErrorRow(
+        503,
+        "model_unavailable",
+        _("The local model is not running yet. Try again in a moment; the log of its process says why if it lasts."),
+    ),
+    ProviderRateLimited: ErrorRow(
+        503, "provider_rate_limited", _("The provider “{provider}” takes no more requests at the moment.")
+    ),
+    ProviderRejected: ErrorRow(502, "provider_rejected", _("The provider “{provider}” refused the request.")),
+    ProviderTimeout: ErrorRow(504, "provider_timeout", _("The provider “{provider}” did not answer in time.")),
+    UpstreamCut: ErrorRow(
+        502, "upstream_cut", _("The provider “{provider}” stopped in the middle. What it had written is kept.")
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublicError:
+    """One error as any door may show it."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    retry_after: float | None = None
+
+    def as_dict(self, request_id: str | None) -> dict[str, Any]:
+        """The envelope that every JSON door uses."""
+        return {
+            "error": {
+                "code": self.code,
+                "message": self.message,
+                "field": self.field,
+                "request_id": request_id,
+            }
+        }
+
+
+def describe(error: BaseException) -> PublicError:
+    """The public face of `error`; an exception that is not ours is shown as an internal error."""
+    if not isinstance(error, SiteError):
+        error = SiteError()
+    row = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    message = str(row.message).format_map(error.data)
+    return PublicError(row.status, row.code, message, error.field, error.retry_after)
+
+
+def message_of(code: str, data: dict[str, Any]) -> str:
+    """The public message of an error that was stored as its code and data."""
+    return str(_row(code).message).format_map(data)
+
+
+def told(code: str, message: str) -> PublicError:
+    """The public face of an error that has been told as an event already."""
+    return PublicError(_row(code).status, code, message)
+
+
+def _row(code: str) -> ErrorRow:
+    return next((row for row in TABLE.values() if row.code == code), TABLE[SiteError])

@@ -1,0 +1,63 @@
+"""Logging: one JSON line an event, with the request's id, and no line breaks smuggled in."""
+
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that the running code serves; None outside of one."""
+
+
+def _add_request_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    current = request_id.get()
+    if current is not None:
+        event.setdefault("request_id", current)
+    return event
+
+
+_SHARED: list[Any] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _add_request_id,
+    structlog.processors.format_exc_info,
+]
+
+
+def logging_config(level: str) -> dict[str, Any]:
+    """The value of Django's LOGGING. People at a terminal get readable lines, everything else JSON."""
+    renderer: Any = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    formatter = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        "foreign_pre_chain": _SHARED,
+    }
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"site": formatter},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "site"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            # Our own middleware writes the line of a request.
+            "uvicorn.access": {"level": "WARNING"},
+            "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+            # What a client did wrong is in the line of its request already.
+            "django.request": {"level": "ERROR"},
+            "httpx": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},
+        },
+    }

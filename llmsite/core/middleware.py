@@ -1,0 +1,81 @@
+"""What every request gets: an id, a log line, and headers that keep private answers private."""
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+import structlog
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from llmsite.core.error_pages import render_error
+from llmsite.core.errors import SiteError
+from llmsite.core.logs import request_id as current_request_id
+
+log = structlog.get_logger("llmsite.request")
+
+_WELL_FORMED = re.compile(r"^[A-Za-z0-9._-]{8,128}$")
+
+
+def read_request_id(sent: str | None) -> str:
+    """The id that a client sent, where it is well-formed; else a new one."""
+    if sent and _WELL_FORMED.match(sent):
+        return sent
+    return uuid.uuid4().hex
+
+
+class RequestMiddleware:
+    """Outermost, and native in async: it costs no thread."""
+
+    sync_capable = False
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        started = time.perf_counter()
+        request_id = read_request_id(request.headers.get("X-Request-ID"))
+        request.request_id = request_id  # type: ignore[attr-defined]
+        token = current_request_id.set(request_id)
+        try:
+            response = await self.get_response(request)
+            _add_headers(response, request_id)
+            _log_request(request, response, time.perf_counter() - started)
+        finally:
+            current_request_id.reset(token)
+        return response
+
+    async def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        if not isinstance(exception, SiteError):
+            return None
+        return await sync_to_async(render_error)(request, exception)
+
+
+def _add_headers(response: HttpResponseBase, request_id: str) -> None:
+    response["X-Request-ID"] = request_id
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+
+
+def _log_request(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
+    match = request.resolver_match
+    user = request.__dict__.get("user")
+    log.info(
+        "request",
+        method=request.method,
+        route=f"/{match.route}" if match else None,
+        status=response.status_code,
+        latency_ms=round(seconds * 1000, 2),
+        user_id=_known_user_id(user),
+    )
+
+
+def _known_user_id(user: object) -> int | None:
+    # An unread lazy user stays unread: a log line must not cost a query.
+    wrapped = getattr(user, "_wrapped", user)
+    return getattr(wrapped, "pk", None)

@@ -1,0 +1,8 @@
+"""Which addresses belong to programs; all others are pages for people."""
+
+_API_PREFIXES = ("/api/", "/v1/", "/health/", "/metrics")
+
+
+def is_api_path(path: str) -> bool:
+    """True where errors are JSON, no page is rendered and no cookie is renewed on the way."""
+    return path.startswith(_API_PREFIXES)

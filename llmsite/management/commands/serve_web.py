@@ -1,0 +1,82 @@
+"""The process `web`: the site on uvicorn."""
+
+import asyncio
+import socket
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from inference.background import spawn
+from inference.generations import drain
+
+DRAIN_SECONDS = 25.0
+"""How long running answers may go on after SIGTERM, before they are stopped and saved."""
+CLOSE_SECONDS = 4
+"""How long open connections may take to close after that."""
+
+BACKLOG = 4096
+
+
+class Command(BaseCommand):
+    help = "Serve the site's pages and APIs on HOST and PORT."
+    # The checks run in `make lint` and at deployment; a start within two seconds is worth more here.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=settings.HOST)
+        parser.add_argument("--port", type=int, default=settings.PORT)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        listener = _listen(options["host"], options["port"])
+        host, port = listener.getsockname()[:2]
+        self.stdout.write(f"web listens on {host}, port {port}")
+        _Server(_config()).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, but answers that are being written may end before it stops, and it then exits with 0."""
+
+    _loop: asyncio.AbstractEventLoop
+    _draining = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # A second signal is from somebody who does not want to wait.
+        self.should_exit = self.force_exit = self._draining
+        self._draining = True
+        self._loop.call_soon_threadsafe(lambda: spawn(self._drain()))
+
+    async def _drain(self) -> None:
+        await drain(DRAIN_SECONDS)
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise CommandError(f"Cannot listen on {host}, port {port}: {error.strerror or error}.") from error
+
+
+def _config() -> uvicorn.Config:
+    return uvicorn.Config(
+        "llmsite.asgi:application",
+        # X-Forwarded-For is believed from named proxies only; uvicorn's default believes loopback.
+        proxy_headers=bool(settings.TRUSTED_PROXIES),
+        forwarded_allow_ips=settings.TRUSTED_PROXIES or None,
+        ws_max_size=1 << 20,
+        ws_per_message_deflate=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        server_header=False,
+        log_config=None,
+        access_log=False,
+    )

@@ -1,0 +1,245 @@
+"""All settings, in one file. docs/settings.md describes them; a test holds it to this file."""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from django.utils.translation import gettext_lazy as _
+
+from llmsite.core.env import Environment
+from llmsite.core.keys import derive_key
+from llmsite.core.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+_env_file = os.environ.get("ENV_FILE", str(BASE_DIR / ".env"))
+env = Environment(Path(_env_file) if _env_file else None)
+
+# --- The frame -----------------------------------------------------------------------------------
+
+SECRET_KEY = env.secret_key("SECRET_KEY", example_file=BASE_DIR / ".env.example")
+ENVIRONMENT = env.one_of("ENVIRONMENT", "development", ("development", "production"))
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = env.flag("DEBUG", False)
+
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], example="llm.example.org")
+CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS", [], example="https://llm.example.org")
+
+ROOT_URLCONF = "llmsite.urls"
+ASGI_APPLICATION = "llmsite.asgi.application"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "channels",
+    "accounts",
+    "inference",
+    "llmsite",
+]
+if "runserver" in sys.argv or "pytest" in sys.modules:
+    # Daphne brings Twisted into every process that has it installed (28 MB): `runserver` and the
+    # live-server tests need it, the site itself is served by uvicorn.
+    INSTALLED_APPS.insert(0, "daphne")
+
+MIDDLEWARE = [
+    "llmsite.core.middleware.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "llmsite.core.static_files.StaticFilesMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "accounts.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Messages ride in a signed cookie, because the site has one sign-in and no Django session beside it.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+SILENCED_SYSTEM_CHECKS = [
+    "admin.E410",  # The admin asks for SessionMiddleware; our sign-in needs no session (accounts/middleware.py).
+]
+
+# --- Stores --------------------------------------------------------------------------------------
+
+DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # IMMEDIATE takes the write lock at BEGIN, so two writers wait for each other (up to 20 s)
+    # where the default would fail at once; WAL lets readers go on meanwhile.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.text("REDIS_URL", form="a redis:// or unix:// address", example="redis://localhost:6379/0")
+if REDIS_URL:
+    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
+    CHANNEL_LAYERS = {
+        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+# --- Models and providers ------------------------------------------------------------------------
+
+DEVICE = env.one_of("DEVICE", "auto", ("auto", "cuda", "mps", "cpu"))
+DEFAULT_MODEL = env.text("DEFAULT_MODEL", "smollm2-135m-instruct", form="the alias of a model", example="claude-sonnet")
+LOCAL_MODEL_PATH = env.text(
+    "LOCAL_MODEL_PATH", form="a Hugging Face folder or id, or a GGUF file", example="Qwen/Qwen3-0.6B"
+)
+MODELS_ROOT = env.path("MODELS_ROOT", BASE_DIR / "models")
+MODEL_URL = env.url("MODEL_URL", "http://127.0.0.1:8001", example="http://model:8001")
+LOCAL_BASE_URL = env.url("LOCAL_BASE_URL", example="http://127.0.0.1:8000/v1")
+
+ANTHROPIC_API_KEY = env.text("ANTHROPIC_API_KEY", form="a key", example="(from the provider's console)")
+ANTHROPIC_BASE_URL = env.url("ANTHROPIC_BASE_URL", example="https://api.anthropic.com")
+OPENAI_API_KEY = env.text("OPENAI_API_KEY", form="a key", example="(from the provider's console)")
+OPENAI_BASE_URL = env.url("OPENAI_BASE_URL", example="https://api.openai.com/v1")
+
+CONNECT_TIMEOUT = env.seconds("CONNECT_TIMEOUT", 3.0)
+FIRST_TOKEN_TIMEOUT = env.seconds("FIRST_TOKEN_TIMEOUT", 30.0)
+IDLE_TIMEOUT = env.seconds("IDLE_TIMEOUT", 20.0)
+TOTAL_TIMEOUT = env.seconds("TOTAL_TIMEOUT", 300.0)
+
+# --- Accounts ------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "chat"
+LOGOUT_REDIRECT_URL = "login"
+REGISTRATION_OPEN = env.flag("REGISTRATION_OPEN", not PRODUCTION)
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+SIMPLE_JWT = {
+    "SIGNING_KEY": derive_key(SECRET_KEY, "jwt").hex(),
+    "ALGORITHM": "HS256",
+    "AUDIENCE": "llmsite",
+    "ISSUER": f"llmsite:{ENVIRONMENT}",
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=10),
+    "USER_ID_CLAIM": "sub",
+    "UPDATE_LAST_LOGIN": False,
+}
+REFRESH_TOKEN_LIFETIME = timedelta(days=14)
+ROTATION_KEY = derive_key(SECRET_KEY, "refresh-rotation")
+
+# The __Host- prefix is only valid on cookies with Secure, which plain HTTP on loopback cannot have.
+_cookie_prefix = "__Host-" if PRODUCTION else "llmsite_"
+ACCESS_COOKIE = f"{_cookie_prefix}at"
+REFRESH_COOKIE = f"{_cookie_prefix}rt"
+CSRF_COOKIE_NAME = f"{_cookie_prefix}csrf"
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = AUTH_COOKIE_SECURE = PRODUCTION
+CSRF_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_SECURE = PRODUCTION
+CSRF_FAILURE_VIEW = "llmsite.core.error_pages.csrf_failure"
+
+# --- HTTP ----------------------------------------------------------------------------------------
+
+APPEND_SLASH = False
+SECURE_SSL_REDIRECT = PRODUCTION
+SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "manifest-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "object-src": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
+
+MAX_PROMPT_CHARACTERS = env.whole("MAX_PROMPT_CHARACTERS", 200_000, least=1)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerOrCookie"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "llmsite.core.rest.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+# --- Language, files, logs -----------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("es", _("Spanish"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+# A production image has run collectstatic; elsewhere files are served from where they lie.
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = DEBUG
+_static_storage = (
+    "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    if PRODUCTION
+    else "django.contrib.staticfiles.storage.StaticFilesStorage"
+)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": _static_storage},
+}
+
+LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
+LOG_PROMPTS = env.flag("LOG_PROMPTS", False)
+LOGGING = logging_config(LOG_LEVEL.upper())
+
+HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")
+PORT = env.whole("PORT", 8000, least=1)
+TRUSTED_PROXIES = env.items("TRUSTED_PROXIES", [], example="10.0.0.0/8")

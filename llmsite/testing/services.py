@@ -1,0 +1,117 @@
+"""A pytest plugin: a real PostgreSQL and a real Redis for the tests, out of packages, without root.
+
+Django reads its settings while pytest starts, before any conftest.py is imported, so the servers start
+in a plugin that `-p` loads and that wraps `pytest_load_initial_conftests`. They listen on Unix sockets
+in a temporary folder, so no port is taken, and end with the test run.
+
+With xdist the first process starts PostgreSQL, in which pytest-django gives each worker a database of
+its own; each worker starts a Redis of its own, so a test may flush it, freeze it or kill it.
+
+LLMSITE_TEST_EMBEDDED=1 runs the tests as a laptop runs the site: SQLite, and no Redis.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from llmsite.guard import Guard
+from llmsite.testing.chromium import find_chromium
+from llmsite.testing.servers import Server, start_postgres, start_redis
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = os.environ.get("LLMSITE_TEST_EMBEDDED", "") not in ("", "0")
+_SETTING = re.compile(r"^#?\s?([A-Z][A-Z0-9_]+)=", re.MULTILINE)
+
+_running = ExitStack()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    options = early_config.known_args_namespace
+    if not (options.help or options.version):
+        try:
+            prepare_environment(
+                is_worker="PYTEST_XDIST_WORKER" in os.environ, runs_tests=not _is_controller(options)
+            )
+        except BaseException:
+            _running.close()
+            raise
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    from django.conf import settings
+
+    if settings.configured and settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+        # A database in memory is shared by threads through table locks that fail at once; the site
+        # runs on a file in WAL mode, so the tests do as well.
+        folder = _temporary_folder("llmsite-sqlite-")
+        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    _running.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The Chromium that browser tests drive (`scripts/test` installs one where there is none)."""
+    return find_chromium()
+
+
+def prepare_environment(*, is_worker: bool, runs_tests: bool) -> None:
+    """Start the servers this process is to start, and point the settings at them."""
+    if not is_worker:
+        _forget_settings_of_the_machine()
+        os.environ["SECRET_KEY"] = secrets.token_urlsafe(48)
+        os.environ.setdefault("LLMSITE_TEST_MODELS_ROOT", str(ROOT / ".cache" / "models"))
+        os.environ["MODELS_ROOT"] = os.environ["LLMSITE_TEST_MODELS_ROOT"]
+    if EMBEDDED:
+        os.environ["DATABASE_URL"] = f"sqlite:///{_temporary_folder('llmsite-sqlite-') / 'unused.sqlite3'}"
+        return
+    if not is_worker:
+        os.environ["DATABASE_URL"] = _until_the_end(start_postgres(_temporary_folder("llmsite-pg-")))
+    if runs_tests:
+        os.environ["REDIS_URL"] = _until_the_end(start_redis(_temporary_folder("llmsite-redis-")))
+
+
+def _until_the_end(server: Server) -> str:
+    """Stop the server with the run, even one that is killed; its URL."""
+    guard = Guard(grace=0)
+    guard.watch(server.process.pid)
+
+    def stop() -> None:
+        server.stop()
+        guard.forget(server.process.pid)
+        guard.close()
+
+    _running.callback(stop)
+    return server.url
+
+
+def _is_controller(options: object) -> bool:
+    """Whether this process hands the tests to xdist workers and runs none itself."""
+    return getattr(options, "numprocesses", None) not in (None, 0) or bool(getattr(options, "tx", None))
+
+
+def _forget_settings_of_the_machine() -> None:
+    """No test depends on, or spends, what the developer has set: neither .env nor the environment counts."""
+    os.environ["ENV_FILE"] = ""
+    for name in _SETTING.findall((ROOT / ".env.example").read_text()):
+        os.environ.pop(name, None)
+        os.environ.pop(f"{name}_FILE", None)
+
+
+def _temporary_folder(prefix: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    _running.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,31 @@
+"""All addresses of the site."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from django.views.i18n import JavaScriptCatalog
+
+import accounts.urls
+import inference.urls
+from llmsite import health
+
+urlpatterns = [
+    *accounts.urls.pages,
+    *inference.urls.pages,
+    path("api/auth/", include(accounts.urls.api_auth)),
+    path("api/", include(inference.urls.api_root)),
+    path("health/live", health.live),
+    path("health/ready", health.ready),
+    # One sign-in for all: the admin has no log-in page of its own.
+    path("admin/login/", RedirectView.as_view(pattern_name=settings.LOGIN_URL, query_string=True)),
+    path("admin/logout/", accounts.urls.views.logout),
+    path("admin/", admin.site.urls),
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("jsi18n/", JavaScriptCatalog.as_view(packages=["llmsite"]), name="javascript-catalog"),
+]
+
+handler400 = "llmsite.core.error_pages.bad_request"
+handler403 = "llmsite.core.error_pages.permission_denied"
+handler404 = "llmsite.core.error_pages.page_not_found"
+handler500 = "llmsite.core.error_pages.server_error"
