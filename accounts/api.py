@@ -1,0 +1,165 @@
+"""Sign-in for scripts and programs, and the keys of an account."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.middleware.csrf import get_token
+from rest_framework import serializers, status
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.authentication import IsSignedIn
+from accounts.cookies import end_sign_in, set_cookies
+from accounts.credentials import require_csrf
+from accounts.keys import create_key
+from accounts.models import ApiKey, Scope, User
+from accounts.tokens import TokenPair, rotate, sign_in
+from llmsite.core.errors import NotAllowed, NotFound, NotSignedIn, WrongCredentials
+from llmsite.core.rest import validated
+from llmsite.core.serializers import StrictSerializer
+
+
+class LoginSerializer(StrictSerializer):
+    username = serializers.CharField(max_length=150)
+    password = serializers.CharField(max_length=4096, trim_whitespace=False)
+
+
+class RegisterSerializer(LoginSerializer):
+    email = serializers.EmailField(required=False, allow_blank=True, default="")
+
+    def validate_username(self, value: str) -> str:
+        username_field = User._meta.get_field("username")
+        try:
+            return str(username_field.clean(value, None))
+        except DjangoValidationError as error:
+            raise serializers.ValidationError(error.messages) from error
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if User.objects.filter(username=attrs["username"]).exists():
+            raise serializers.ValidationError({"username": User._meta.get_field("username").error_messages["unique"]})
+        try:
+            validate_password(attrs["password"], User(username=attrs["username"], email=attrs["email"]))
+        except DjangoValidationError as error:
+            raise serializers.ValidationError({"password": error.messages}) from error
+        return attrs
+
+
+class RefreshSerializer(StrictSerializer):
+    refresh = serializers.CharField(required=False, max_length=200)
+
+
+class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
+    scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices), required=False)
+
+    class Meta:
+        model = ApiKey
+        fields = ("id", "name", "public_id", "scopes", "created_at", "expires_at")
+        read_only_fields = ("id", "public_id", "created_at")
+
+
+class OpenView(APIView):
+    """A door for people who are not signed in yet; the CSRF proof is asked all the same."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+
+class CsrfView(OpenView):
+    def get(self, request: Request) -> Response:
+        """A CSRF token for scripts that sign in with cookies; send it back as `X-CSRFToken`."""
+        return Response({"csrf_token": get_token(request._request)})
+
+
+class RegisterView(OpenView):
+    def post(self, request: Request) -> Response:
+        require_csrf(request._request)
+        if not settings.REGISTRATION_OPEN:
+            raise NotAllowed
+        values = validated(RegisterSerializer(data=request.data))
+        user = User.objects.create_user(values["username"], values["email"], values["password"])
+        pair = sign_in(user, user_agent=request.headers.get("User-Agent", ""))
+        return set_cookies(Response(_me(user), status=status.HTTP_201_CREATED), pair)
+
+
+class LoginView(OpenView):
+    def post(self, request: Request) -> Response:
+        require_csrf(request._request)
+        user = _check_password(request)
+        pair = sign_in(user, user_agent=request.headers.get("User-Agent", ""))
+        return set_cookies(Response(_me(user)), pair)
+
+
+class TokenView(OpenView):
+    def post(self, request: Request) -> Response:
+        """The pair itself, for programs, which keep it out of a browser's reach."""
+        user = _check_password(request)
+        return Response(_pair(sign_in(user, user_agent=request.headers.get("User-Agent", ""))))
+
+
+class RefreshView(OpenView):
+    def post(self, request: Request) -> Response:
+        """The next pair: in the body for a program that sent its token there, else in the cookies."""
+        values = validated(RefreshSerializer(data=request.data))
+        if "refresh" in values:
+            return Response(_pair(rotate(values["refresh"])))
+        require_csrf(request._request)
+        cookie = request.COOKIES.get(settings.REFRESH_COOKIE)
+        if not cookie:
+            raise NotSignedIn
+        return set_cookies(Response(status=status.HTTP_204_NO_CONTENT), rotate(cookie))
+
+
+class LogoutView(OpenView):
+    def post(self, request: Request) -> Response:
+        require_csrf(request._request)
+        return end_sign_in(request._request, Response(status=status.HTTP_204_NO_CONTENT))
+
+
+class MeView(APIView):
+    def get(self, request: Request) -> Response:
+        return Response(_me(request.user))
+
+
+class ApiKeyListView(APIView):
+    permission_classes = (IsSignedIn,)
+
+    def get(self, request: Request) -> Response:
+        keys = ApiKey.objects.filter(user=request.user, revoked_at=None).order_by("-created_at")
+        return Response({"results": ApiKeySerializer(keys, many=True).data, "next": None})
+
+    def post(self, request: Request) -> Response:
+        serializer = ApiKeySerializer(data=request.data)
+        values = validated(serializer)
+        key, text = create_key(request.user, **values)
+        return Response({**ApiKeySerializer(key).data, "key": text}, status=status.HTTP_201_CREATED)
+
+
+class ApiKeyView(APIView):
+    permission_classes = (IsSignedIn,)
+
+    def delete(self, request: Request, pk: int) -> Response:
+        key = ApiKey.objects.filter(user=request.user, pk=pk).first()
+        if key is None or not key.revoke():
+            raise NotFound
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def _check_password(request: Request) -> User:
+    values = validated(LoginSerializer(data=request.data))
+    user = authenticate(username=values["username"], password=values["password"])
+    if not isinstance(user, User):
+        raise WrongCredentials
+    return user
+
+
+def _pair(pair: TokenPair) -> dict[str, str]:
+    return {"access": pair.access, "refresh": pair.refresh}
+
+
+def _me(user: User) -> dict[str, Any]:
+    return {"id": user.pk, "username": user.username, "email": user.email, "is_staff": user.is_staff}

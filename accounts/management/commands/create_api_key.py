@@ -1,0 +1,42 @@
+"""Make an API key for a user and print it once."""
+
+from argparse import ArgumentParser
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from accounts.keys import create_key
+from accounts.models import Scope, User
+
+
+class Command(BaseCommand):
+    help = "Make an API key for a user and print it once; it cannot be shown again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument("--name", required=True, help="what the key is for")
+        parser.add_argument(
+            "--scopes", nargs="*", choices=Scope.values, default=[], help="limit the key; without: all the owner's rights"
+        )
+        parser.add_argument("--expires", type=_moment, help="a date (2027-01-31) or a moment (2027-01-31T12:00)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = User.objects.filter(username=options["username"]).first()
+        if user is None:
+            raise CommandError(f"There is no user named {options['username']}.")
+        if options["expires"] and options["expires"] <= timezone.now():
+            raise CommandError("--expires lies in the past.")
+        _, text = create_key(user, options["name"], scopes=options["scopes"], expires_at=options["expires"])
+        self.stdout.write(text)
+
+
+def _moment(raw: str) -> datetime:
+    """Midnight of a date, or a moment; in the site's time zone where none is given."""
+    day = parse_date(raw)
+    moment = parse_datetime(raw) if day is None else datetime(day.year, day.month, day.day)
+    if moment is None:
+        raise ValueError(raw)
+    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
