@@ -1,0 +1,126 @@
+"""Conversations, their messages and the models, as REST resources."""
+
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from accounts.authentication import HasScope
+from accounts.credentials import arequire_caller
+from accounts.models import Scope, User
+from inference import generations
+from inference.ask import NEWEST_LEAF, Ask
+from inference.models import ChatModelConfig, Conversation, Message, access_conversation
+from inference.predict import read_json
+from inference.serializers import (
+    ConversationSerializer,
+    MessageSerializer,
+    ModelSerializer,
+    NewMessageSerializer,
+)
+from llmsite.core.paging import KeysetPagination
+from llmsite.core.rest import json_door, validated
+
+
+class ChatView(APIView):
+    permission_classes = (HasScope,)
+    scope = Scope.CHAT
+
+
+class ConversationPages(KeysetPagination):
+    ordering = ("-updated_at", "id")
+
+
+class MessagePages(KeysetPagination):
+    ordering = ("created_at", "id")
+
+
+class ConversationListView(ChatView, generics.ListCreateAPIView[Conversation]):
+    serializer_class = ConversationSerializer
+    pagination_class = ConversationPages
+
+    def get_queryset(self) -> Any:
+        return Conversation.objects.visible_to(self.request.user).listed()
+
+    def perform_create(self, serializer: BaseSerializer[Conversation]) -> None:
+        serializer.save(owner=self.request.user)
+
+
+class ConversationView(ChatView):
+    def get(self, request: Request, pk: UUID) -> Response:
+        return Response(ConversationSerializer(access_conversation(request.user, pk)).data)
+
+    def patch(self, request: Request, pk: UUID) -> Response:
+        conversation = access_conversation(request.user, pk)
+        serializer = ConversationSerializer(conversation, data=request.data, partial=True)
+        validated(serializer)
+        serializer.save()
+        return Response(serializer.data)
+
+    def delete(self, request: Request, pk: UUID) -> Response:
+        # An answer that is being written there notices within a beat, and stops.
+        access_conversation(request.user, pk).delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class MessageListView(ChatView, generics.ListAPIView[Message]):
+    serializer_class = MessageSerializer
+    pagination_class = MessagePages
+
+    def get_queryset(self) -> Any:
+        conversation = access_conversation(self.request.user, self.kwargs["pk"])
+        return conversation.messages.select_related("generation")
+
+
+class ModelListView(ChatView):
+    def get(self, request: Request) -> Response:
+        rows = ChatModelConfig.objects.active()
+        return Response({"results": ModelSerializer(rows, many=True).data, "next": None})
+
+
+_list_messages = sync_to_async(MessageListView.as_view())
+
+
+async def messages(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """GET lists a conversation's messages; POST asks, and answers 202 while the model writes."""
+    if request.method == "POST":
+        return await _ask(request, pk=pk)
+    return await _list_messages(request, pk=pk)
+
+
+messages.csrf_exempt = True  # type: ignore[attr-defined]
+
+
+@json_door("POST")
+async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    credential = await arequire_caller(request, Scope.CHAT)
+    serializer = NewMessageSerializer(data=read_json(request))
+    turn = await generations.start(_read_ask(request, credential.user, pk, serializer))
+    body = {
+        "conversation": ConversationSerializer(turn.conversation).data,
+        "user_message": turn.user_message and MessageSerializer(turn.user_message).data,
+        "message": MessageSerializer(turn.generation.message).data,
+    }
+    return JsonResponse(body, status=status.HTTP_202_ACCEPTED)
+
+
+def _read_ask(request: HttpRequest, user: User, pk: UUID, serializer: NewMessageSerializer) -> Ask:
+    values = validated(serializer)
+    return Ask(
+        user=user,
+        door="rest",
+        prompt=values.get("prompt", ""),
+        model=values.get("model"),
+        conversation=pk,
+        parent=values.get("parent", NEWEST_LEAF),
+        regenerate=values.get("regenerate"),
+        sampling=serializer.sampling(),
+        request_id=request.request_id,  # type: ignore[attr-defined]
+    )

@@ -1,0 +1,39 @@
+"""Work that must not end with the request that began it."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
+
+from django.utils import translation
+
+from llmsite.core.logs import request_id
+
+T = TypeVar("T")
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+def own_context() -> Context:
+    """A context that keeps the request's id and language, and nothing else of it.
+
+    Django gives each request a thread for its synchronous calls and takes it away at the end.
+    """
+    context = Context()
+    context.run(request_id.set, request_id.get())
+    if language := translation.get_language():
+        context.run(translation.activate, language)
+    return context
+
+
+def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start `work` as a task of its own, which the event loop cannot lose."""
+    task = asyncio.get_running_loop().create_task(work, context=own_context())
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    return task
+
+
+async def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work`, which goes on to its end even where the waiting is cancelled."""
+    return await asyncio.shield(spawn(work))

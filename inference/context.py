@@ -1,0 +1,56 @@
+"""Which turns of a conversation fit into a model's window. Pure: it only counts and chooses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inference.providers.base import ChatMessage
+from llmsite.core.errors import ContextLengthExceeded
+
+REPLY_TOKENS = 8
+"""What a chat template adds at the end of a prompt to open the answer, with room to spare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The messages to send, whether older turns were left out, and the room for the answer."""
+
+    messages: tuple[ChatMessage, ...]
+    trimmed: bool
+    max_tokens: int
+
+
+def surely_fits(messages: Sequence[ChatMessage], *, window: int, max_tokens: int) -> bool:
+    """True where no tokenizer has to be asked: a token is at least one byte of UTF-8."""
+    most = sum(len(message.content.encode()) + 16 for message in messages) + REPLY_TOKENS
+    return most + max_tokens <= window
+
+
+def fit(
+    messages: Sequence[ChatMessage], counts: Sequence[int], *, window: int, max_tokens: int
+) -> Fitted:
+    """Leave out the oldest turns, whole, until prompt and answer fit into `window` tokens.
+
+    The system prompt and the last question stay. Where even those leave less than `max_tokens`,
+    the answer gets what remains. Raises ContextLengthExceeded where nothing remains.
+    """
+    head = 1 if messages and messages[0].role == "system" else 0
+    fixed = sum(counts[:head]) + counts[-1] + REPLY_TOKENS
+    if fixed >= window:
+        raise ContextLengthExceeded(tokens=fixed, limit=window)
+    room = min(max_tokens, window - fixed)
+    first = _first_that_fits(messages, counts, head=head, budget=window - room - fixed)
+    kept = (*messages[:head], *messages[first:])
+    return Fitted(kept, trimmed=first > head, max_tokens=room)
+
+
+def _first_that_fits(messages: Sequence[ChatMessage], counts: Sequence[int], *, head: int, budget: int) -> int:
+    """The index of the oldest kept message: always a question, so that turns stay whole."""
+    first = last = len(messages) - 1
+    total = 0
+    for index in range(last - 1, head - 1, -1):
+        total += counts[index]
+        if total > budget:
+            break
+        if messages[index].role == "user":
+            first = index
+    return first

@@ -1,0 +1,82 @@
+"""The two block formats of the packaged GGUF file, read into numpy.
+
+Each block holds 32 neighbouring weights of one row. Format: ggml's block_q8_0 and block_q4_1,
+https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A weight matrix of the shape (rows, columns) in 8 bits: weight = (values - 128) * scales."""
+
+    values: npt.NDArray[np.uint8]
+    """(rows, blocks of a row, 32)."""
+    scales: npt.NDArray[np.float32]
+    """(rows, blocks of a row)."""
+
+    @property
+    def rows(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def columns(self) -> int:
+        return int(self.values.shape[1] * BLOCK)
+
+
+def from_q8_0(raw: npt.NDArray[np.uint8]) -> Quantized:
+    """Exactly the same numbers. `raw`: (rows, bytes), a block is a float16 scale and 32 int8."""
+    blocks = raw.reshape(len(raw), -1, 2 + BLOCK)
+    values = blocks[..., 2:] ^ np.uint8(0x80)  # int8 to the same number plus 128
+    return Quantized(values, _halves(blocks[..., :2]))
+
+
+def from_q4_1(raw: npt.NDArray[np.uint8]) -> Quantized:
+    """The nearest 8-bit numbers of weight = scale * q + least, with q in 4 bits.
+
+    `raw`: (rows, bytes); a block is two float16 and 16 bytes, whose low halves are its first 16 q.
+    """
+    blocks = raw.reshape(len(raw), -1, 4 + BLOCK // 2)
+    scale, least, packed = _halves(blocks[..., :2]), _halves(blocks[..., 2:4]), blocks[..., 4:]
+    q = np.concatenate([packed & 0x0F, packed >> 4], axis=-1)
+    return quantize(scale[..., None] * q + least[..., None])
+
+
+def quantize(blocks: npt.NDArray[np.float32]) -> Quantized:
+    """The nearest 8-bit numbers, one scale for each block. `blocks`: (rows, blocks, 32)."""
+    scales = np.abs(blocks).max(axis=-1) / np.float32(127)
+    scales[scales == 0] = 1  # A block of zeros.
+    values = np.rint(blocks / scales[..., None]) + 128
+    return Quantized(values.astype(np.uint8), scales.astype(np.float32))
+
+
+def stack(matrices: list[Quantized]) -> Quantized:
+    """Matrices of the same width under one another, so that one product computes all of them."""
+    return Quantized(
+        np.concatenate([matrix.values for matrix in matrices]),
+        np.concatenate([matrix.scales for matrix in matrices]),
+    )
+
+
+def halves_apart(matrix: Quantized, heads: int) -> Quantized:
+    """Undo GGUF's order of the query's and the key's rows.
+
+    GGUF puts the two numbers that rotary embedding turns together next to each other; the models
+    of Hugging Face, and the adapters made for them, have them half a head apart.
+    """
+    return Quantized(_rows_apart(matrix.values, heads), _rows_apart(matrix.scales, heads))
+
+
+def _rows_apart(array: npt.NDArray, heads: int) -> npt.NDArray:
+    rest = array.shape[1:]
+    return array.reshape(heads, -1, 2, *rest).swapaxes(1, 2).reshape(-1, *rest)
+
+
+def _halves(two_bytes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(two_bytes).view("<f2")[..., 0].astype(np.float32)

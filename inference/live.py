@@ -1,0 +1,158 @@
+"""Answers that this process is writing at the moment, and the beat by which they are saved.
+
+Twice a second, one thread hop stores what all of them have so far, shows that their process is
+alive, and reads whether somebody asked one to stop, in whichever process that was.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from channels.db import database_sync_to_async
+from django.db import DatabaseError
+from django.utils import timezone
+
+from inference.background import spawn
+from inference.models import Generation, Message
+from llmsite.core.errors import SiteError
+
+log = structlog.get_logger("llmsite.live")
+T = TypeVar("T")
+
+BEAT_SECONDS = 0.5
+SILENCE = timedelta(seconds=15)
+"""After so long without a beat an answer's process is taken for dead."""
+
+
+class Stopped(Exception):
+    """The answer is to end now. `reason` is None where the user asked for it."""
+
+    def __init__(self, reason: SiteError | None) -> None:
+        self.reason = reason
+
+
+class LiveAnswer:
+    """The text of one running answer, and the way to stop it."""
+
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self.pieces: list[str] = []
+        self.saved_pieces = 0
+        self.first_piece_ms: int | None = None
+        self._began = time.monotonic()
+        self._waiting: asyncio.Task[object] | None = None
+        self._stop: Stopped | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def delta_lengths(self) -> list[int]:
+        return [len(piece) for piece in self.pieces]
+
+    def elapsed_ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000)
+
+    def append(self, piece: str) -> None:
+        if self.first_piece_ms is None:
+            self.first_piece_ms = self.elapsed_ms()
+        self.pieces.append(piece)
+
+    def stop(self, reason: SiteError | None = None) -> None:
+        """End the wait for the next piece, now or as soon as it begins."""
+        self._stop = self._stop or Stopped(reason)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def next_of(self, stream: AsyncIterator[T]) -> T:
+        """The next item of `stream`. Raises Stopped, and StopAsyncIteration at its end."""
+        if self._stop is not None:
+            raise self._stop
+        self._waiting = task = asyncio.current_task()
+        try:
+            return await anext(stream)
+        except asyncio.CancelledError:
+            # A cancellation that is not ours (the client left, the process ends) goes on its way.
+            if self._stop is None or (task is not None and task.uncancel() > 0):
+                raise
+            raise self._stop from None
+        finally:
+            self._waiting = None
+
+
+class LiveAnswers:
+    """All running answers of this process. The beat runs while there are any."""
+
+    def __init__(self) -> None:
+        self._answers: dict[UUID, LiveAnswer] = {}
+        self._beat: asyncio.Task[None] | None = None
+        self._saving: asyncio.Future[list[UUID]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def add(self, answer: LiveAnswer) -> None:
+        self._answers[answer.generation.pk] = answer
+        if self._beat is None or self._beat.done():
+            self._beat = spawn(self._keep_beating())
+
+    async def remove(self, answer: LiveAnswer) -> None:
+        """Take an answer out of the beat; afterwards no older text of it is written any more."""
+        self._answers.pop(answer.generation.pk, None)
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+        if not self._answers and self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    def stop(self, generation_id: UUID) -> bool:
+        """Stop an answer that is written here; False where it is not."""
+        answer = self._answers.get(generation_id)
+        if answer is not None:
+            answer.stop()
+        return answer is not None
+
+    def stop_all(self, reason: SiteError) -> None:
+        for answer in list(self._answers.values()):
+            answer.stop(reason)
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            self._saving = asyncio.ensure_future(database_sync_to_async(_save)(list(self._answers.values())))
+            try:
+                for generation_id in await self._saving:
+                    self.stop(generation_id)
+            except DatabaseError as error:
+                # The database may be away for a while; the end of an answer stores all of it anyway.
+                log.warning("beat_failed", error=str(error))
+            finally:
+                self._saving = None
+
+
+def _save(answers: list[LiveAnswer]) -> list[UUID]:
+    """Store the progress of `answers`; returns the ids of those that were stopped or deleted."""
+    ids = [answer.generation.pk for answer in answers]
+    Generation.objects.running().filter(pk__in=ids).update(heartbeat_at=timezone.now())
+    _save_texts([answer for answer in answers if len(answer.pieces) > answer.saved_pieces])
+    wanted = Generation.objects.filter(pk__in=ids, stop_requested_at=None).values_list("pk", flat=True)
+    return list(set(ids) - set(wanted))
+
+
+def _save_texts(answers: list[LiveAnswer]) -> None:
+    messages, generations = [], []
+    for answer in answers:
+        pieces = list(answer.pieces)
+        answer.saved_pieces = len(pieces)
+        messages.append(Message(pk=answer.generation.message_id, content="".join(pieces)))
+        generations.append(Generation(pk=answer.generation.pk, delta_lengths=[len(piece) for piece in pieces]))
+    Message.objects.bulk_update(messages, ["content"])
+    Generation.objects.bulk_update(generations, ["delta_lengths"])
+
+
+live_answers = LiveAnswers()

@@ -1,0 +1,89 @@
+"""Ask a model from the command line, through the same pipeline as every other door."""
+
+import asyncio
+import json
+import signal
+from argparse import ArgumentParser
+from contextlib import aclosing
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import close_old_connections
+
+from accounts.models import User
+from inference.admission import admit
+from inference.ask import Ask, Sampling
+from inference.events import Delta, Failed, Finished
+from inference.live import live_answers
+from inference.pipeline import answer
+from llmsite.core.errors import SiteError, describe
+
+COMMAND_USER = "command-line"
+
+
+class Command(BaseCommand):
+    help = "Ask a model and print its answer as it comes. Ctrl-C stops the model, too."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("prompt")
+        parser.add_argument("--model", help="the alias of a model; without, the site's default")
+        parser.add_argument("--user", default=COMMAND_USER, help="in whose name (default: %(default)s)")
+        parser.add_argument("--max-tokens", type=int)
+        parser.add_argument("--temperature", type=float)
+        parser.add_argument("--seed", type=int)
+        parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        ask = Ask(
+            user=_user(options["user"]),
+            door="command",
+            prompt=options["prompt"],
+            model=options["model"],
+            sampling=Sampling(
+                max_tokens=options["max_tokens"], temperature=options["temperature"], seed=options["seed"]
+            ),
+            listed=False,
+        )
+        if not ask.prompt.strip():
+            raise CommandError("The prompt is empty.")
+        try:
+            asyncio.run(self._answer(ask, as_json=options["json"]))
+        except SiteError as error:
+            raise CommandError(describe(error).message) from error
+        finally:
+            close_old_connections()
+
+    async def _answer(self, ask: Ask, *, as_json: bool) -> None:
+        turn = await admit(ask)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, live_answers.stop, turn.generation.pk)
+        pieces: list[str] = []
+        async with aclosing(answer(turn)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    pieces.append(event.text)
+                    if not as_json:
+                        self.stdout.write(event.text, ending="")
+                        self.stdout.flush()
+                elif isinstance(event, Failed):
+                    raise CommandError(event.message)
+                elif isinstance(event, Finished):
+                    self.stdout.write(_as_json("".join(pieces), event) if as_json else "")
+
+
+def _as_json(text: str, end: Finished) -> str:
+    data = {"text": text, "finish_reason": end.finish_reason, "usage": end.usage, "latency_ms": end.latency_ms}
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _user(name: str) -> User:
+    """The user who asks. The one of the command line cannot sign in, and is made when first needed."""
+    if name == COMMAND_USER:
+        user, created = User.objects.get_or_create(username=name)
+        if created:
+            user.set_unusable_password()
+            user.save(update_fields=["password"])
+        return user
+    found = User.objects.filter(username=name).first()
+    if found is None:
+        raise CommandError(f"There is no user named {name}.")
+    return found

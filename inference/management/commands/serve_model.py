@@ -1,0 +1,82 @@
+"""`manage.py serve_model`: the process that runs the local model."""
+
+import os
+import signal
+import socket
+import sys
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+GRACE_SECONDS = 20
+"""How long answers that are under way may go on after the process was asked to stop."""
+
+
+class Command(BaseCommand):
+    help = "Serve the local model over an OpenAI-compatible HTTP interface at MODEL_URL (loopback)."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            self._serve()
+        except KeyboardInterrupt:
+            sys.exit(0)
+
+    def _serve(self) -> None:
+        # The packaged model never needs the network; a hub is asked only for an id of the user's.
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        if not settings.LOCAL_MODEL_PATH:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        from inference.engine.load import load
+        from inference.engine.runner import EngineError
+
+        with bound_socket(settings.MODEL_URL) as listener:
+            try:
+                model = load(
+                    path=settings.LOCAL_MODEL_PATH,
+                    device=settings.DEVICE,
+                    models_root=settings.MODELS_ROOT,
+                    progress=sys.stderr.isatty(),
+                )
+            except EngineError as error:
+                raise CommandError(str(error)) from error
+            self.stderr.write(f"{model.name} is ready at {settings.MODEL_URL} ({model.engine}, {model.device})")
+            run(model, listener)
+
+
+def bound_socket(url: str) -> socket.socket:
+    """The address of `url`, taken before the model is loaded: a taken port is told at once.
+
+    It does not listen yet, so nobody can connect before the model answers.
+    """
+    place = urlsplit(url)
+    host, port = place.hostname or "127.0.0.1", place.port or 8001
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CommandError(f"Cannot listen on {host}:{port} (MODEL_URL): {error.strerror or error}.") from error
+    return listener
+
+
+def run(model: Any, listener: socket.socket) -> None:
+    """Serve until the process is asked to stop."""
+    import uvicorn
+
+    from inference.engine.server import make_app
+
+    config = uvicorn.Config(
+        make_app(model),
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])

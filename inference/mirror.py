@@ -1,0 +1,109 @@
+"""A copy of running answers' events in Redis streams, for readers that another process serves.
+
+Writing goes through a queue and never makes an answer wait; without Redis, or while it is away,
+readers elsewhere fall back to the row. An event's number is its stream id, so a reader's cursor
+is the same everywhere.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from inference.background import spawn
+from inference.events import Numbered, from_dict, is_last
+
+log = structlog.get_logger("llmsite.mirror")
+
+KEEP_SECONDS = 600
+SOCKET_SECONDS = 0.3
+BATCH = 200
+
+
+class EventMirror:
+    """Writes the events of this process, and reads those of others."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._queue: list[Numbered] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    def append(self, numbered: Numbered) -> None:
+        if not self._url:
+            return
+        self._queue.append(numbered)
+        if self._writer is None or self._writer.done():
+            self._writer = spawn(self._write_queue())
+
+    async def _write_queue(self) -> None:
+        """Send what has gathered, in batches; many answers share one round trip."""
+        async with self._connect() as redis:
+            while batch := self._queue[:BATCH]:
+                del self._queue[:BATCH]
+                try:
+                    await _send(redis, batch)
+                except RedisError as error:
+                    log.warning("mirror_failed", error=str(error))
+                    self._queue.clear()
+
+    async def follow(self, generation_id: UUID, after: int, *, tick: float) -> AsyncIterator[Numbered | None]:
+        """The mirrored events behind `after`, to the end; None whenever `tick` seconds bring none.
+
+        Ends at once where there is no mirror of this answer.
+        """
+        if not self._url:
+            return
+        key, cursor = _key(generation_id), _stream_id(after)
+        try:
+            async with self._connect(patience=tick) as redis:
+                while await redis.exists(key):
+                    answer = await redis.xread({key: cursor}, count=BATCH, block=int(tick * 1000))
+                    if not answer:
+                        yield None
+                    for stream_id, fields in _entries(answer):
+                        numbered = from_dict(json.loads(fields[b"event"]))
+                        yield numbered
+                        if is_last(numbered.event):
+                            return
+                        cursor = stream_id
+        except RedisError as error:
+            log.warning("mirror_failed", error=str(error))
+
+    def _connect(self, *, patience: float = 0.0) -> Redis:
+        return Redis.from_url(
+            self._url, socket_connect_timeout=SOCKET_SECONDS, socket_timeout=SOCKET_SECONDS + patience
+        )
+
+
+async def _send(redis: Redis, batch: list[Numbered]) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for numbered in batch:
+        event = json.dumps(numbered.as_dict())
+        pipeline.xadd(_key(numbered.generation), {"event": event}, id=_stream_id(numbered.seq))
+    for generation in {numbered.generation for numbered in batch}:
+        pipeline.expire(_key(generation), KEEP_SECONDS)
+    await pipeline.execute()
+
+
+def _entries(answer: object) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    # One key was asked for; protocol 3 answers with a mapping, protocol 2 with pairs.
+    streams = answer.values() if isinstance(answer, dict) else (pair[1] for pair in answer)  # type: ignore[attr-defined]
+    entries = list(streams)[0]
+    return entries[0] if entries and isinstance(entries[0], list) else entries
+
+
+def _key(generation_id: UUID | str) -> str:
+    return f"llmsite:events:{generation_id}"
+
+
+def _stream_id(seq: int) -> str:
+    # Stream ids start at 0-1, event numbers at 0.
+    return f"0-{seq + 1}"
+
+
+event_mirror = EventMirror(settings.REDIS_URL)

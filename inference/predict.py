@@ -1,0 +1,113 @@
+"""The plain async doors: one question in, one answer out, whole or as events."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
+
+from accounts.credentials import arequire_caller
+from accounts.models import Scope, User
+from inference import generations
+from inference.ask import Ask
+from inference.events import Failed
+from inference.models import access_generation
+from inference.pipeline import Completion, complete
+from inference.replay import replay
+from inference.serializers import PredictSerializer
+from inference.sse import event_stream, nothing_more, read_cursor
+from llmsite.core.errors import InvalidInput, UnsupportedMediaType, told
+from llmsite.core.rest import envelope, json_door, validated
+
+
+@json_door("POST")
+async def predict(request: HttpRequest) -> HttpResponseBase:
+    """The whole answer. A client that leaves cancels it: nobody could come back for it."""
+    credential = await arequire_caller(request, Scope.CHAT)
+    completion = await complete(_read_ask(request, credential.user))
+    if isinstance(completion.end, Failed):
+        return envelope(told(completion.end.code, completion.end.message))
+    return JsonResponse(_completion_json(completion, completion.end))
+
+
+@json_door("POST")
+async def predict_stream(request: HttpRequest) -> HttpResponseBase:
+    """The same answer as events. What fails before the first piece is a plain error."""
+    credential = await arequire_caller(request, Scope.CHAT)
+    turn = await generations.start(_read_ask(request, credential.user), wait_for_first_piece=True)
+    return event_stream(turn.generation)
+
+
+@json_door("GET")
+async def events(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """The events of an answer, from the start or behind `Last-Event-ID`; 204 behind the end."""
+    credential = await arequire_caller(request, Scope.CHAT)
+    generation = await database_sync_to_async(access_generation)(credential.user, pk)
+    after = read_cursor(request)
+    if not generation.is_running and replay(generation)[-1].seq <= after:
+        return nothing_more()
+    return event_stream(generation, after=after)
+
+
+@json_door("POST")
+async def stop(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    credential = await arequire_caller(request, Scope.CHAT)
+    generation = await database_sync_to_async(access_generation)(credential.user, pk)
+    await generations.stop(generation)
+    return JsonResponse({"id": str(generation.pk), "status": generation.status})
+
+
+def _read_ask(request: HttpRequest, user: User) -> Ask:
+    serializer = PredictSerializer(data=read_json(request))
+    values = validated(serializer)
+    return Ask(
+        user=user,
+        door="rest",
+        prompt=values["prompt"],
+        model=values.get("model"),
+        provider=values.get("provider"),
+        system=values.get("system"),
+        conversation=values.get("conversation"),
+        sampling=serializer.sampling(),
+        listed=False,
+        request_id=request.request_id,  # type: ignore[attr-defined]
+    )
+
+
+def read_json(request: HttpRequest) -> Any:
+    """The body as JSON. Raises UnsupportedMediaType, TooLarge (through Django) or InvalidInput."""
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType
+    try:
+        return json.loads(request.body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(reason=_("The body is not JSON in UTF-8.")) from error
+
+
+def _refuse_constant(name: str) -> None:
+    # NaN and Infinity are not JSON, and would pass every comparison with a limit.
+    raise ValueError(name)
+
+
+def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:
+    turn = completion.turn
+    return {
+        "id": str(turn.generation.pk),
+        "text": completion.text,
+        "model": turn.model.alias,
+        "provider": turn.model.provider,
+        "cache": end.cache,
+        "usage": end.usage,
+        "cost": end.cost,
+        "latency_ms": end.latency_ms,
+        "time_to_first_token_ms": end.time_to_first_token_ms,
+        "finish_reason": end.finish_reason,
+        "dropped_parameters": end.dropped_parameters,
+        "context_trimmed": end.context_trimmed,
+        "sources": [],
+        "message": str(turn.generation.message_id),
+        "conversation": str(turn.conversation.pk),
+    }

@@ -1,0 +1,94 @@
+"""The providers: where answers come from.
+
+A new provider is one file here, one line in `BACKENDS`, and one line in the contract test
+(inference/tests/providers/test_contract.py).
+"""
+
+from threading import Lock
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+
+from inference.providers.base import ChatProvider, Timeouts
+from inference.providers.deadlines import Deadlines
+from llmsite.core.errors import InvalidInput
+
+BACKENDS = {
+    "anthropic": "inference.providers.anthropic.AnthropicProvider",
+    "echo": "inference.providers.echo.EchoProvider",
+    "local": "inference.providers.local.LocalProvider",
+    "openai": "inference.providers.openai.OpenAIProvider",
+    "scripted": "inference.providers.scripted.ScriptedProvider",
+}
+ALIASES = {"claude": "anthropic", "huggingface": "local"}
+
+_SETTINGS = frozenset(
+    {
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "CONNECT_TIMEOUT",
+        "FIRST_TOKEN_TIMEOUT",
+        "IDLE_TIMEOUT",
+        "LOCAL_BASE_URL",
+        "MODEL_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "TOTAL_TIMEOUT",
+    }
+)
+_providers: dict[str, ChatProvider] = {}
+_lock = Lock()
+
+
+def provider_names() -> list[str]:
+    """The names that `get_provider` knows, without aliases."""
+    return sorted(BACKENDS)
+
+
+def provider_name(name: str) -> str:
+    """`name` with an alias resolved. Raises InvalidInput where there is no such provider."""
+    name = ALIASES.get(name, name)
+    if name not in BACKENDS:
+        choices = ", ".join(provider_names())
+        reason = _("There is no provider “%(name)s”. Choose one of: %(choices)s.")
+        raise InvalidInput(field="provider", reason=reason % {"name": name, "choices": choices})
+    return name
+
+
+def get_provider(name: str) -> ChatProvider:
+    """The provider called `name`, with the deadlines of the settings around it.
+
+    One instance serves a whole process, from any thread and event loop. Raises InvalidInput for an
+    unknown name, and ProviderNotConfigured where a key is missing.
+    """
+    name = provider_name(name)
+    with _lock:
+        if name not in _providers:
+            _providers[name] = Deadlines(import_string(BACKENDS[name]).from_settings(), _timeouts())
+        return _providers[name]
+
+
+def reset_providers() -> None:
+    """Forget all instances, so that the next call builds them from the settings of then."""
+    with _lock:
+        _providers.clear()
+
+
+def _timeouts() -> Timeouts:
+    return Timeouts(
+        connect=settings.CONNECT_TIMEOUT,
+        first_token=settings.FIRST_TOKEN_TIMEOUT,
+        idle=settings.IDLE_TIMEOUT,
+        total=settings.TOTAL_TIMEOUT,
+    )
+
+
+def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in _SETTINGS:
+        reset_providers()
+
+
+setting_changed.connect(_on_setting_changed, dispatch_uid="inference.providers.reset")

@@ -1,0 +1,107 @@
+"""What the pipeline asks of a provider, and what a provider gives back.
+
+A provider is plain Python: it knows no ORM and no HTTP door of ours. Its contract is one method
+that yields; collecting what it yields is the non-streamed call.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+
+SAMPLING_PARAMETERS = frozenset({"temperature", "top_p", "stop", "seed"})
+"""What a caller may ask for beside `max_tokens`; a provider declares which of them it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of the prompt."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One call upstream. `None` (or an empty `stop`) leaves the choice to the provider."""
+
+    model: str
+    """The provider's own name of the model."""
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer, never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer, exactly once and last. `usage` is None where the provider sent none."""
+
+    finish_reason: FinishReason
+    usage: Usage | None
+
+
+ProviderEvent = TextDelta | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Deadlines in seconds: to connect, to the first piece, between two pieces, and for the whole."""
+
+    connect: float = 3.0
+    first_token: float = 30.0
+    idle: float = 20.0
+    total: float = 300.0
+
+
+def estimate_tokens(messages: Sequence[ChatMessage]) -> list[int]:
+    """A high estimate for byte-level tokenizers: a token for three bytes of UTF-8, four for the role."""
+    return [len(message.content.encode()) // 3 + 4 for message in messages]
+
+
+class ChatProvider(ABC):
+    """A source of answers. Instances are shared by all requests of a process."""
+
+    name: ClassVar[str]
+    parameters: ClassVar[frozenset[str]] = SAMPLING_PARAMETERS
+    """The sampling parameters it takes; the pipeline drops the others and names them in the answer."""
+
+    @abstractmethod
+    def stream(self, request: ChatRequest) -> AsyncIterator[ProviderEvent]:
+        """Yield the answer's pieces and, last, one `Finished`.
+
+        Closing the iterator (`aclose`) or cancelling its task closes the connection upstream at once.
+        Raises a `ProviderFailure` of `llmsite.core.errors`, never an exception of an SDK.
+        """
+
+    async def count_tokens(self, model: str, messages: Sequence[ChatMessage]) -> list[int]:
+        """How many tokens each message takes in the prompt, its share of the chat template included.
+
+        A provider that can count exactly overrides this estimate.
+        """
+        return estimate_tokens(messages)
+
+    async def aclose(self) -> None:
+        """Release connections; the provider is not used afterwards."""
+        return None

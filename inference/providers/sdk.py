@@ -1,0 +1,85 @@
+"""What the vendors' official SDKs have in common. Both are made by one generator, and are alike."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, ClassVar, Protocol
+
+from inference.providers.base import ChatProvider
+from inference.providers.clients import LoopClients
+from inference.providers.failures import Failures
+from llmsite.core.errors import ProviderNotConfigured, ProviderTimeout, ProviderUnavailable, SiteError
+
+
+class Reader(Protocol):
+    """What has been read of an answer."""
+
+    @property
+    def started(self) -> bool: ...
+
+
+class SDKProvider(ChatProvider):
+    """A provider reached through its SDK, which is imported with the first call, not with this file."""
+
+    key_setting: ClassVar[str]
+
+    def __init__(self, *, api_key: str, base_url: str = "", connect_timeout: float = 3.0) -> None:
+        # A key with any other character cannot be sent, and the attempt would name it in an exception.
+        if not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
+            raise ProviderNotConfigured(provider=self.name, setting=self.key_setting)
+        self._api_key = api_key
+        self._base_url = base_url
+        self._connect_timeout = connect_timeout
+        self._failures = Failures(self.name, secrets=(api_key,))
+        self._clients: LoopClients[Any] = LoopClients(self._build_client)
+
+    @abstractmethod
+    def _build_client(self) -> Any:
+        """A new client of the SDK. Runs in a thread, because it imports the SDK."""
+
+    async def aclose(self) -> None:
+        await self._clients.close()
+
+    def _client_options(self, sdk: ModuleType) -> dict[str, Any]:
+        """The arguments of the SDK's client: no retries and no deadline but connecting, both are ours."""
+        import httpx2
+
+        timeout = httpx2.Timeout(None, connect=self._connect_timeout)
+        return {
+            "api_key": self._api_key,
+            "base_url": self._base_url or None,
+            "max_retries": 0,
+            "timeout": timeout,
+            # A vendor never redirects; what does would get the prompt and the key.
+            "http_client": sdk.DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout),
+        }
+
+    @contextmanager
+    def _translated(self, sdk: ModuleType, reader: Reader) -> Iterator[None]:
+        """Turn what the SDK and its HTTP client raise into errors of ours.
+
+        Without `from None` a traceback in a log would show the SDK's error, which repeats what the
+        provider said, keys included.
+        """
+        try:
+            yield
+        except sdk.APIError as error:
+            raise self._from_api_error(sdk, error, reader) from None
+        except Exception as error:
+            if isinstance(error, SiteError):
+                raise
+            # The HTTP client's own error in mid-stream, or events that are not of the vendor's shape.
+            detail = f"{type(error).__name__}: {error}"
+            raise self._failures.broken(detail, started=reader.started) from None
+
+    def _from_api_error(self, sdk: ModuleType, error: Any, reader: Reader) -> SiteError:
+        if isinstance(error, sdk.APITimeoutError):
+            return ProviderTimeout(provider=self.name, phase="connect")
+        if isinstance(error, sdk.APIConnectionError):
+            detail = self._failures.detail(f"{error} {error.__cause__}")
+            return ProviderUnavailable(provider=self.name, detail=detail)
+        body = error.body if error.body is not None else error.message
+        if isinstance(error, sdk.APIStatusError) and error.status_code != 200:
+            return self._failures.from_status(error.status_code, body, error.response.headers)
+        return self._failures.from_event(body)

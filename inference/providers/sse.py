@@ -1,0 +1,66 @@
+"""Server-sent events, parsed from bytes as they arrive."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_EVENT_BYTES = 1 << 20
+"""A single event above this is no piece of an answer; it is refused before it fills the memory."""
+
+# A carriage return at the very end may be the first half of a line end, so it waits for the next byte.
+_LINE_END = re.compile(rb"\r\n|\n|\r(?=[^\n])")
+
+
+class EventTooLarge(ValueError):
+    """An event did not end within `MAX_EVENT_BYTES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its name (`message` unless it has one) and its data."""
+
+    name: str
+    data: str
+
+
+class EventParser:
+    """An incremental parser: any split of the same bytes gives the same events.
+
+    Follows https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6, but for
+    ids, retry times and a byte order mark, none of which means anything in the answer to a POST.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._name = ""
+        self._data: list[str] = []
+        self._size = 0
+
+    def feed(self, received: bytes) -> Iterator[Event]:
+        """Yield the events that `received` completes. Raises EventTooLarge and UnicodeDecodeError."""
+        *lines, self._rest = _LINE_END.split(self._rest + received)
+        for line in lines:
+            if line:
+                self._take(line)
+            elif self._data:
+                yield Event(self._name or "message", "\n".join(self._data))
+            if not line:
+                self._name, self._data, self._size = "", [], 0
+        self._check(self._size + len(self._rest))
+
+    def _take(self, line: bytes) -> None:
+        field, _, value = line.partition(b":")
+        if field not in (b"data", b"event"):
+            return
+        self._size += len(line)
+        self._check(self._size)
+        # Decoded by whole lines, so a character that arrives in two segments is never split.
+        text = value.removeprefix(b" ").decode()
+        if field == b"data":
+            self._data.append(text)
+        else:
+            self._name = text
+
+    def _check(self, size: int) -> None:
+        if size > MAX_EVENT_BYTES:
+            raise EventTooLarge(f"an event of more than {MAX_EVENT_BYTES} bytes")

@@ -1,0 +1,137 @@
+"""How an answer ended, and the row that says so: written on every exit, once."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Self
+
+import structlog
+from channels.db import database_sync_to_async
+from django.db import DatabaseError
+
+from inference.admission import Turn
+from inference.background import run_apart
+from inference.events import Failed, Finished
+from inference.live import LiveAnswer, live_answers
+from inference.models import Generation, Status
+from inference.providers import base
+from llmsite.core.errors import ProviderFailure, ServerRestarting, SiteError, describe
+
+log = structlog.get_logger("llmsite.record")
+
+SAVE_DELAYS = (0.2, 0.5, 1.0, 2.0)
+"""Seconds between tries to store an end while the database is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of an answer as the pipeline saw it."""
+
+    status: Status
+    finish_reason: str = ""
+    usage: base.Usage | None = None
+    error: SiteError | None = None
+
+    @classmethod
+    def finished(cls, end: base.Finished) -> Self:
+        return cls(Status.FINISHED, end.finish_reason, end.usage)
+
+    @classmethod
+    def stopped(cls, reason: SiteError | None = None) -> Self:
+        """By the user, or, with a reason, by the site itself."""
+        if reason is None:
+            return cls(Status.STOPPED, "cancelled")
+        return cls(Status.INTERRUPTED, error=reason)
+
+    @classmethod
+    def failed(cls, error: SiteError) -> Self:
+        return cls(Status.FAILED, error=error)
+
+
+async def record(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished | Failed:
+    """Store the end with the whole text, and tell it as an event.
+
+    It runs apart from its caller, so that a client that leaves cannot cancel it.
+    """
+    return await run_apart(_record(turn, live, outcome))
+
+
+async def _record(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished | Failed:
+    await live_answers.remove(live)
+    values = _values(live, outcome)
+    values |= await _usage(turn, live, outcome)
+    values["cost_micro"] = turn.model.cost_micro(
+        input_tokens=values["input_tokens"] or 0, output_tokens=values["output_tokens"] or 0
+    )
+    await _save(turn.generation, live.text, values)
+    return _event(turn.generation, outcome)
+
+
+def _values(live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "status": _status(live, outcome),
+        "finish_reason": outcome.finish_reason,
+        "delta_lengths": live.delta_lengths,
+        "latency_ms": live.elapsed_ms(),
+        "time_to_first_token_ms": live.first_piece_ms,
+    }
+    if outcome.error is not None:
+        values |= {"error_code": describe(outcome.error).code, "error_data": outcome.error.public_data}
+    return values
+
+
+def _status(live: LiveAnswer, outcome: Outcome) -> Status:
+    # What breaks after the first piece was cut: there is a text, and it is not whole.
+    if outcome.status == Status.FAILED and live.pieces:
+        return Status.CUT
+    return outcome.status
+
+
+async def _usage(turn: Turn, live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
+    """Tokens as the provider reported them, else our own count of what went in and came out."""
+    if outcome.usage is not None:
+        return {"input_tokens": outcome.usage.input_tokens, "output_tokens": outcome.usage.output_tokens}
+    if not live.pieces:
+        return {"input_tokens": None, "output_tokens": None}
+    prompt, reply = turn.request.messages, base.ChatMessage("assistant", live.text)
+    try:
+        counts = await turn.provider.count_tokens(turn.request.model, (*prompt, reply))
+    except ProviderFailure:
+        counts = base.estimate_tokens((*prompt, reply))
+    return {"input_tokens": sum(counts[:-1]), "output_tokens": counts[-1], "usage_estimated": True}
+
+
+async def _save(generation: Generation, text: str, values: dict[str, Any]) -> None:
+    for delay in (*SAVE_DELAYS, None):
+        try:
+            await database_sync_to_async(generation.end)(text, **values)
+            return
+        except DatabaseError:
+            log.warning("end_not_saved", generation=str(generation.pk), retry_in=delay, exc_info=True)
+            if delay is None:
+                raise
+            await asyncio.sleep(delay)
+
+
+def _event(generation: Generation, outcome: Outcome) -> Finished | Failed:
+    if outcome.error is not None:
+        _log_failure(generation, outcome.error)
+        return Failed.of(outcome.error, generation.request_id)
+    return finished_event(generation)
+
+
+def finished_event(generation: Generation) -> Finished:
+    """The event of an answer's end, from its row."""
+    return Finished(
+        finish_reason=generation.finish_reason,
+        usage=generation.usage,
+        cost=generation.cost,
+        latency_ms=generation.latency_ms,
+        time_to_first_token_ms=generation.time_to_first_token_ms,
+        context_trimmed=generation.context_trimmed,
+        dropped_parameters=generation.dropped_parameters,
+    )
+
+
+def _log_failure(generation: Generation, error: SiteError) -> None:
+    level = log.info if isinstance(error, ServerRestarting) else log.warning
+    level("answer_failed", generation=str(generation.pk), provider=generation.provider, error=str(error))

@@ -1,0 +1,149 @@
+"""What programs send and get: input checked into typed values, rows turned into JSON."""
+
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+
+from inference.ask import Sampling
+from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
+from inference.providers import provider_name
+from llmsite.core.errors import TooLarge
+from llmsite.core.serializers import StrictSerializer
+
+MAX_STOP_STRINGS = 8
+
+
+class PromptField(serializers.CharField):
+    """A question: not empty, of limited length, text as it was written."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if not text.strip():
+            self.fail("blank")
+        if len(text) > settings.MAX_PROMPT_CHARACTERS:
+            raise TooLarge(field=self.field_name, limit=settings.MAX_PROMPT_CHARACTERS, unit=_("characters"))
+        return text
+
+
+class StopField(serializers.ListField):
+    """One stop string or a list of them."""
+
+    child = serializers.CharField(max_length=200, trim_whitespace=False)
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        return super().to_internal_value([data] if isinstance(data, str) else data)
+
+
+class SamplingSerializer(StrictSerializer):
+    max_tokens = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
+    temperature = serializers.FloatField(required=False, min_value=0, max_value=2)
+    top_p = serializers.FloatField(required=False, min_value=0, max_value=1)
+    stop = StopField(required=False, max_length=MAX_STOP_STRINGS)
+    seed = serializers.IntegerField(required=False, min_value=-(2**63), max_value=2**63 - 1)
+
+    def sampling(self) -> Sampling:
+        values = self.validated_data
+        given = {name: values[name] for name in ("max_tokens", "temperature", "top_p", "seed") if name in values}
+        return Sampling(stop=tuple(values.get("stop", ())), **given)
+
+
+class PredictSerializer(SamplingSerializer):
+    prompt = PromptField()
+    model = serializers.CharField(required=False, max_length=100)
+    provider = serializers.CharField(required=False, max_length=50)
+    system = serializers.CharField(required=False, max_length=100_000, allow_blank=True, trim_whitespace=False)
+    conversation = serializers.UUIDField(required=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        # The name that older clients use for the same thing.
+        if isinstance(data, dict) and "max_length" in data and "max_tokens" not in data:
+            data = {("max_tokens" if name == "max_length" else name): value for name, value in data.items()}
+        return super().to_internal_value(data)
+
+    def validate_provider(self, value: str) -> str:
+        return provider_name(value)
+
+
+class NewMessageSerializer(SamplingSerializer):
+    prompt = PromptField(required=False)
+    model = serializers.CharField(required=False, max_length=100)
+    parent = serializers.UUIDField(required=False, allow_null=True)
+    regenerate = serializers.UUIDField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("prompt" in attrs) == ("regenerate" in attrs):
+            raise serializers.ValidationError({"prompt": _("Send either a prompt or the answer to regenerate.")})
+        return attrs
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    model = serializers.CharField(required=False, max_length=100)
+
+    class Meta:
+        model = Conversation
+        fields = ("id", "title", "model", "created_at", "updated_at")
+        read_only_fields = ("id", "created_at", "updated_at")
+
+    def validate_model(self, value: str) -> str:
+        return ChatModelConfig.objects.named(value).alias
+
+
+class GenerationSerializer(serializers.ModelSerializer[Generation]):
+    model = serializers.CharField(source="model_alias")
+    usage = serializers.SerializerMethodField()
+    cost = serializers.CharField()
+    cache = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Generation
+        fields = (
+            "id",
+            "status",
+            "model",
+            "provider",
+            "finish_reason",
+            "usage",
+            "cost",
+            "cache",
+            "latency_ms",
+            "time_to_first_token_ms",
+            "context_trimmed",
+            "dropped_parameters",
+            "error",
+        )
+
+    def get_usage(self, row: Generation) -> dict[str, int | None] | None:
+        return None if row.input_tokens is None else row.usage
+
+    def get_cache(self, row: Generation) -> str | None:
+        return None
+
+    def get_error(self, row: Generation) -> dict[str, str] | None:
+        return {"code": row.error_code, "message": row.error_message} if row.error_code else None
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    generation = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Message
+        fields = ("id", "conversation", "parent", "role", "content", "created_at", "generation")
+
+    def get_generation(self, row: Message) -> dict[str, Any] | None:
+        if row.role != Role.ASSISTANT:
+            return None
+        return GenerationSerializer(row.generation).data
+
+
+class ModelSerializer(serializers.ModelSerializer[ChatModelConfig]):
+    class Meta:
+        model = ChatModelConfig
+        fields = (
+            "alias", "label", "provider", "context_window", "max_tokens", "input_price", "output_price", "is_default",
+        )  # fmt: skip

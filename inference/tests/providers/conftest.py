@@ -1,0 +1,53 @@
+"""What the tests of the providers share."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from inference.providers import scripted
+from inference.tests.standin import StandIn
+
+
+@pytest.fixture(scope="session")
+def _standin() -> Iterator[StandIn]:
+    with StandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def standin(_standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """The stand-in for the vendors, as if new. The SDKs go to it whatever proxy the machine has set."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    _standin.reset()
+    return _standin
+
+
+@pytest.fixture(autouse=True)
+def _fresh_scripts() -> Iterator[None]:
+    scripted.reset()
+    yield
+    scripted.reset()
+
+
+@pytest.fixture
+def closed_url() -> str:
+    """An address at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def deaf_url() -> Iterator[str]:
+    """An address that takes no connection and refuses none: its queue of connections is full."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        callers = [socket.socket() for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for caller in callers:
+            caller.close()

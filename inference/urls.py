@@ -1,0 +1,29 @@
+"""Addresses of inference: its pages, what lies below `/api/`, and its socket."""
+
+from django.urls import path
+
+from inference import api, predict, views
+from inference.consumers import ChatConsumer
+
+pages = [
+    path("", views.home, name="home"),
+    path("chat/", views.chat, name="chat"),
+    path("chat/<uuid:pk>/", views.chat, name="conversation"),
+    path("chat/<uuid:pk>/rename/", views.rename, name="conversation-rename"),
+    path("chat/<uuid:pk>/delete/", views.delete, name="conversation-delete"),
+]
+
+api_root = [
+    path("predict", predict.predict),
+    path("predict/stream", predict.predict_stream),
+    path("generations/<uuid:pk>/events", predict.events),
+    path("generations/<uuid:pk>/stop", predict.stop),
+    path("models", api.ModelListView.as_view()),
+    path("conversations", api.ConversationListView.as_view()),
+    path("conversations/<uuid:pk>", api.ConversationView.as_view()),
+    path("conversations/<uuid:pk>/messages", api.messages),
+]
+
+sockets = [
+    path("ws/chat/", ChatConsumer.as_asgi()),
+]
