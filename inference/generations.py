@@ -95,14 +95,19 @@ async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Nu
 async def _follow_elsewhere(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
     """Follow an answer that another process writes, or wrote: its mirror, then its row."""
     last = after
-    async for numbered in event_mirror.follow(generation.pk, after, tick=POLL_SECONDS):
-        if numbered is None and not await _runs(generation):
-            break
-        if numbered is not None:
+    async with aclosing(event_mirror.follow(generation.pk, after, tick=POLL_SECONDS)) as mirrored:
+        async for numbered in mirrored:
+            if numbered is None:
+                if not await _runs(generation):
+                    break
+                yield None
+                continue
+            if numbered.seq != last + 1:
+                break  # Redis has lost the events before this one; the row has them.
             last = numbered.seq
-        yield numbered
-        if numbered is not None and is_last(numbered.event):
-            return
+            yield numbered
+            if is_last(numbered.event):
+                return
     async for numbered in _follow_row(generation, last):
         yield numbered
 
@@ -151,3 +156,4 @@ async def drain(grace: float) -> None:
     live_answers.stop_all(ServerRestarting())
     while live_answers:
         await asyncio.sleep(0.05)
+    await event_mirror.flush()

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 from channels.db import database_sync_to_async
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from inference.background import spawn
@@ -144,6 +144,7 @@ def _save(answers: list[LiveAnswer]) -> list[UUID]:
     return list(set(ids) - set(wanted))
 
 
+@transaction.atomic
 def _save_texts(answers: list[LiveAnswer]) -> None:
     messages, generations = [], []
     for answer in answers:

@@ -7,7 +7,8 @@ is the same everywhere.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from uuid import UUID
 
 import structlog
@@ -22,7 +23,10 @@ log = structlog.get_logger("llmsite.mirror")
 
 KEEP_SECONDS = 600
 SOCKET_SECONDS = 0.3
+IDLE_SECONDS = 1.0
+"""How long the writer keeps its connection while there is nothing to write."""
 BATCH = 200
+"""How many events a reader takes at once."""
 
 
 class EventMirror:
@@ -31,27 +35,46 @@ class EventMirror:
     def __init__(self, url: str) -> None:
         self._url = url
         self._queue: list[Numbered] = []
+        self._news = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
+        self._ending = False
 
     def append(self, numbered: Numbered) -> None:
         if not self._url:
             return
-        self._queue.append(numbered)
         if self._writer is None or self._writer.done():
-            self._writer = spawn(self._write_queue())
+            self._news, self._ending = asyncio.Event(), False
+            self._writer = spawn(self._write())
+        self._queue.append(numbered)
+        self._news.set()
 
-    async def _write_queue(self) -> None:
-        """Send what has gathered, in batches; many answers share one round trip."""
+    async def flush(self) -> None:
+        """Wait until all that was appended has been sent, or given up."""
+        if self._writer is not None and not self._writer.done():
+            self._ending = True
+            self._news.set()
+            await self._writer
+
+    async def _write(self) -> None:
+        """Send what gathers, many answers in one round trip, until nothing has come for a while."""
         async with self._connect() as redis:
-            while batch := self._queue[:BATCH]:
-                del self._queue[:BATCH]
+            while await self._wait_for_news():
+                batch, self._queue = self._queue, []
                 try:
                     await _send(redis, batch)
                 except RedisError as error:
+                    # Readers elsewhere fall back to the row; the next batch tries Redis again.
                     log.warning("mirror_failed", error=str(error))
-                    self._queue.clear()
 
-    async def follow(self, generation_id: UUID, after: int, *, tick: float) -> AsyncIterator[Numbered | None]:
+    async def _wait_for_news(self) -> bool:
+        if not self._queue and not self._ending:
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._news.wait()
+        return bool(self._queue)
+
+    async def follow(self, generation_id: UUID, after: int, *, tick: float) -> AsyncGenerator[Numbered | None, None]:
         """The mirrored events behind `after`, to the end; None whenever `tick` seconds bring none.
 
         Ends at once where there is no mirror of this answer.

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Self
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
@@ -283,9 +283,10 @@ class Generation(models.Model):
         An answer that the sweep took for dead but that came to its end all the same is finished.
         """
         from_states = (*RUNNING, Status.INTERRUPTED)
-        if not self._move(from_states, ended_at=at or timezone.now(), **values):
-            return False
-        Message.objects.filter(pk=self.message_id).update(content=text)
+        with transaction.atomic():
+            if not self._move(from_states, ended_at=at or timezone.now(), **values):
+                return False
+            Message.objects.filter(pk=self.message_id).update(content=text)
         return True
 
     def request_stop(self) -> bool:

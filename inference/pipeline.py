@@ -48,7 +48,7 @@ async def complete(ask: Ask) -> Completion:
     raise AssertionError("an answer has exactly one end")
 
 
-async def answer(turn: Turn) -> AsyncGenerator[Event]:
+async def answer(turn: Turn) -> AsyncGenerator[Event, None]:
     """Generate and record the answer to an admitted question.
 
     Raises the SiteError that came before the first piece. A consumer that closes it or is
@@ -59,7 +59,7 @@ async def answer(turn: Turn) -> AsyncGenerator[Event]:
     outcome: Outcome | None = None
     started = False
     try:
-        async with aclosing(cast("AsyncGenerator[ProviderEvent]", turn.provider.stream(turn.request))) as stream:
+        async with aclosing(cast("AsyncGenerator[ProviderEvent, None]", turn.provider.stream(turn.request))) as stream:
             while outcome is None:
                 step = await _next(live, stream)
                 outcome = step if isinstance(step, Outcome) else None
@@ -77,7 +77,7 @@ async def answer(turn: Turn) -> AsyncGenerator[Event]:
     yield end
 
 
-async def _next(live: LiveAnswer, stream: AsyncGenerator[ProviderEvent]) -> TextDelta | Outcome:
+async def _next(live: LiveAnswer, stream: AsyncGenerator[ProviderEvent, None]) -> TextDelta | Outcome:
     """The next piece of the answer, or how it ended."""
     try:
         item = await live.next_of(stream)

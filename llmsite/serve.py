@@ -43,13 +43,14 @@ def main() -> None:
 def serve(root: Path) -> None:
     """Never returns: this process becomes the supervisor."""
     lock = take_lock(root / ".serve.lock")
-    environment = {**addresses({**read_env_file(root / ".env"), **os.environ}), "PYTHONUNBUFFERED": "1"}
+    env_file = Path(os.environ.get("ENV_FILE") or root / ".env")
+    environment = addresses({**read_env_file(env_file), **os.environ})
     host, port = environment["HOST"], int(environment["PORT"])
     check_port(host, port)
     check_model_port(environment["MODEL_URL"])
     if not PYTHON.exists():
         check_space(root)
-    write_secret_key(root / ".env", os.environ)
+    write_secret_key(env_file, os.environ)
     os.environ.update(environment)
     run("scripts/install")
     migrate()
@@ -67,8 +68,18 @@ def run(*command: str) -> None:
 def migrate() -> None:
     """Bring the database up to date. Looking first is faster than a migration without work."""
     look = [str(PYTHON), "manage.py", "migrate", "--check"]
-    if subprocess.run(look, cwd=ROOT, capture_output=True).returncode:
-        run(str(PYTHON), "manage.py", "migrate", "--no-input")
+    if subprocess.run(look, cwd=ROOT, capture_output=True).returncode == 0:
+        return
+    act = [str(PYTHON), "manage.py", "migrate", "--no-input"]
+    ended = subprocess.run(act, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise Refusal(last_words(ended.stderr))
+
+
+def last_words(errors: str) -> str:
+    """The line that says what went wrong: below a traceback, the last one without an indent."""
+    lines = [line for line in errors.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1].removeprefix("llmsite: ") if lines else "it ended without a word"
 
 
 def take_lock(path: Path) -> int:

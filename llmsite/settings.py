@@ -221,7 +221,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = BASE_DIR / "staticfiles" if PRODUCTION else None
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # A production image has run collectstatic; elsewhere files are served from where they lie.
 WHITENOISE_USE_FINDERS = not PRODUCTION

@@ -8,8 +8,8 @@ from django.conf import settings
 from inference.providers.base import (
     ChatMessage,
     ChatRequest,
-    FinishReason,
     Finished,
+    FinishReason,
     ProviderEvent,
     TextDelta,
     Usage,
@@ -126,7 +126,7 @@ class MessageReader:
         return ""
 
     def finished(self) -> Finished:
-        """The end of the answer, once the events are over. Raises UpstreamCut, or ProviderError when empty."""
+        """The end of the answer, once the events are over. Raises UpstreamCut, or ProviderError if empty."""
         if not self._stopped:
             raise self._failures.broken("the stream ended without message_stop", started=self.started)
         if not self.started and self._finish_reason is None:

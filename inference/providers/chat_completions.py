@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from inference.providers.base import ChatRequest, FinishReason, Finished, TextDelta, Usage
+from inference.providers.base import ChatRequest, Finished, FinishReason, TextDelta, Usage
 from inference.providers.failures import Failures
 from inference.providers.sse import EventParser
 

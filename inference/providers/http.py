@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
@@ -92,8 +92,7 @@ class Response(asyncio.Protocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class.
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -148,7 +147,7 @@ async def send(
     async with asyncio.timeout(connect_timeout):
         _, response = await asyncio.get_running_loop().create_connection(
             Response,
-            address.hostname,
+            address.hostname or "",
             address.port or (443 if secure else 80),
             ssl=_tls() if secure else None,
         )

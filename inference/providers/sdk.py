@@ -3,13 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from inference.providers.base import ChatProvider
 from inference.providers.clients import LoopClients
 from inference.providers.failures import Failures
 from llmsite.core.errors import ProviderNotConfigured, ProviderTimeout, ProviderUnavailable, SiteError
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Reader(Protocol):
@@ -52,7 +56,9 @@ class SDKProvider(ChatProvider):
             "max_retries": 0,
             "timeout": timeout,
             # A vendor never redirects; what does would get the prompt and the key.
-            "http_client": sdk.DefaultAsyncHttpxClient(follow_redirects=False, timeout=timeout),
+            "http_client": sdk.DefaultAsyncHttpxClient(
+                follow_redirects=False, timeout=timeout, verify=_tls()
+            ),
         }
 
     @contextmanager
@@ -83,3 +89,11 @@ class SDKProvider(ChatProvider):
         if isinstance(error, sdk.APIStatusError) and error.status_code != 200:
             return self._failures.from_status(error.status_code, body, error.response.headers)
         return self._failures.from_event(body)
+
+
+@lru_cache(maxsize=1)
+def _tls() -> "ssl.SSLContext":
+    """Reading the system's certificates takes 30 ms; every client of the process shares them."""
+    import httpx2
+
+    return httpx2.create_ssl_context()

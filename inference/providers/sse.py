@@ -38,6 +38,11 @@ class EventParser:
 
     def feed(self, received: bytes) -> Iterator[Event]:
         """Yield the events that `received` completes. Raises EventTooLarge and UnicodeDecodeError."""
+        if not _LINE_END.search(received) and not self._rest.endswith(b"\r"):
+            # Looking through the whole of a long line with each of its parts would take quadratic time.
+            self._rest += received
+            self._check(self._size + len(self._rest))
+            return
         *lines, self._rest = _LINE_END.split(self._rest + received)
         for line in lines:
             if line:

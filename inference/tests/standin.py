@@ -89,6 +89,7 @@ class StandIn:
         self._script: deque[Answer] = deque()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
+        self._arrived = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="stand-in", daemon=True)
 
     def __enter__(self) -> "StandIn":
@@ -113,6 +114,11 @@ class StandIn:
         self._script.clear()
         self.calls.clear()
         self.tokenize = "per_message"
+
+    def wait_for_calls(self, count: int, *, seconds: float = 5.0) -> bool:
+        """Block until `count` calls have arrived; False where they do not within `seconds`."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: len(self.calls) >= count, seconds)
 
     def invoice(self) -> tuple[int, int]:
         """Input and output tokens of all calls, those that were cut or left included."""
@@ -145,6 +151,13 @@ class StandIn:
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
+    # The connections' side.
+
+    def arrived(self, call: Call) -> None:
+        with self._arrived:
+            self.calls.append(call)
+            self._arrived.notify_all()
+
     def next_answer(self) -> Answer:
         return self._script.popleft() if self._script else Answer()
 
@@ -164,7 +177,7 @@ class _Connection:
     async def run(self) -> None:
         try:
             while call := await self._next_call():
-                self._server.calls.append(call)
+                self._server.arrived(call)
                 if not await self._answer_unless_left(call):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):

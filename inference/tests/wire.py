@@ -47,7 +47,9 @@ class OpenAIFormat:
     def end(self, stop_reason: str, usage: Tokens) -> bytes:
         events = self._chunk({}, finish_reason=stop_reason)
         if usage:
-            events += _data({**self._object("chat.completion.chunk"), "choices": [], "usage": self._usage(usage)})
+            events += _data(
+                {**self._object("chat.completion.chunk"), "choices": [], "usage": self._usage(usage)}
+            )
         return events + b"data: [DONE]\n\n"
 
     def error_event(self, error: Any) -> bytes:

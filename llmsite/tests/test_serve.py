@@ -64,6 +64,16 @@ def test_a_python_that_is_new_enough_is_taken():
     assert ended.stdout.strip() == sys.executable
 
 
+def test_a_refusal_leaves_nothing_but_the_lock_file(tmp_path, monkeypatch, taken_port):
+    monkeypatch.setattr(serve, "ROOT", tmp_path)
+    monkeypatch.setenv("PORT", str(taken_port))
+    monkeypatch.delenv("ENV_FILE", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        serve.main()
+    assert str(ended.value).startswith(f"llmsite: port {taken_port} on 127.0.0.1 is taken;")
+    assert [path.name for path in tmp_path.iterdir()] == [".serve.lock"]
+
+
 class TestLock:
     def test_a_second_serve_on_the_same_folder_is_refused(self, tmp_path):
         first = serve.take_lock(tmp_path / "lock")
@@ -174,6 +184,18 @@ class TestSecretKey:
     def test_a_key_in_the_environment_is_enough(self, tmp_path):
         serve.write_secret_key(tmp_path / ".env", {"SECRET_KEY": "from outside"})
         assert not (tmp_path / ".env").exists()
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ("llmsite: SECRET_KEY is too short.\n", "SECRET_KEY is too short."),
+        ("Traceback:\n  File x\nOperationalError: refused\n\tIs it running?\n", "OperationalError: refused"),
+        ("", "it ended without a word"),
+    ],
+)
+def test_of_a_failed_step_the_line_that_matters_is_told(errors, words):
+    assert serve.last_words(errors) == words
 
 
 def test_a_disk_without_room_for_the_packages_is_refused_before_anything_is_installed(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ class ChatPage {
   constructor() {
     this.#page.addEventListener("click", (event) => this.#onClick(event));
     document.addEventListener("keydown", (event) => this.#onKey(event));
-    addEventListener("popstate", () => location.reload());
+    addEventListener("popstate", () => this.#onHistory());
     if (this.#thread.last?.isRunning) this.#follow(this.#thread.last);
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();
   }
@@ -45,6 +45,12 @@ class ChatPage {
       event.preventDefault();
       location.assign("/chat/");
     }
+  }
+
+  // The server renders what an address shows. A link within the page also counts as history: nothing to do.
+  #onHistory() {
+    const shown = this.#conversation ? `/chat/${this.#conversation}/` : "/chat/";
+    if (location.pathname !== shown) location.reload();
   }
 
   // --- Asking ----------------------------------------------------------------------------------

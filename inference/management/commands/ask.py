@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import threading
 from argparse import ArgumentParser
 from contextlib import aclosing
 from typing import Any
@@ -11,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
 from accounts.models import User
-from inference.admission import admit
+from inference.admission import Turn, admit
 from inference.ask import Ask, Sampling
 from inference.events import Delta, Failed, Finished
 from inference.live import live_answers
@@ -55,7 +56,7 @@ class Command(BaseCommand):
 
     async def _answer(self, ask: Ask, *, as_json: bool) -> None:
         turn = await admit(ask)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, live_answers.stop, turn.generation.pk)
+        _stop_on_interrupt(turn)
         pieces: list[str] = []
         async with aclosing(answer(turn)) as events:
             async for event in events:
@@ -68,6 +69,12 @@ class Command(BaseCommand):
                     raise CommandError(event.message)
                 elif isinstance(event, Finished):
                     self.stdout.write(_as_json("".join(pieces), event) if as_json else "")
+
+
+def _stop_on_interrupt(turn: Turn) -> None:
+    # Elsewhere than in the main thread, Python takes no signal.
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, live_answers.stop, turn.generation.pk)
 
 
 def _as_json(text: str, end: Finished) -> str:

@@ -3,7 +3,14 @@
 from contextlib import aclosing
 from typing import Any
 
-from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, Finished, ProviderEvent, TextDelta
+from inference.providers.base import (
+    ChatMessage,
+    ChatProvider,
+    ChatRequest,
+    Finished,
+    ProviderEvent,
+    TextDelta,
+)
 
 
 def a_request(prompt: str = "What is the capital of France?", **values: Any) -> ChatRequest:
@@ -19,11 +26,12 @@ async def collect(provider: ChatProvider, request: ChatRequest | None = None) ->
 async def collect_until_error(
     provider: ChatProvider, request: ChatRequest | None = None
 ) -> tuple[list[ProviderEvent], Exception | None]:
+    """What came before the error, and the error; None where there was none."""
     events: list[ProviderEvent] = []
     try:
         async with aclosing(provider.stream(request or a_request())) as stream:
             async for event in stream:
-                events.append(event)
+                events.append(event)  # noqa: PERF401 - those before an error are wanted too
     except Exception as error:
         return events, error
     return events, None

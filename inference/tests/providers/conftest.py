@@ -1,12 +1,18 @@
 """What the tests of the providers share."""
 
+import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 
-from inference.providers import scripted
 from inference.tests.standin import StandIn
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that serves the site. `async_to_sync` runs Python's own, which test_registry covers."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +27,6 @@ def standin(_standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     _standin.reset()
     return _standin
-
-
-@pytest.fixture(autouse=True)
-def _fresh_scripts() -> Iterator[None]:
-    scripted.reset()
-    yield
-    scripted.reset()
 
 
 @pytest.fixture

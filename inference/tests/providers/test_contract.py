@@ -50,8 +50,8 @@ class TestEveryProvider:
     @pytest.fixture(params=ALL)
     def provider(self, request: pytest.FixtureRequest, standin: StandIn) -> ChatProvider:
         """One that will answer `TEXT`, where that is what it is asked to say."""
-        standin.script(Answer(pieces=tuple(words(TEXT)), usage=(9, 8)))
-        scripted.play(Script(pieces=tuple(words(TEXT)), usage=Usage(9, 8)))
+        standin.script(Answer(pieces=tuple(words(TEXT))))
+        scripted.play(Script(pieces=tuple(words(TEXT))))
         return ALL[request.param](standin.url)
 
     async def test_pieces_join_to_the_text_and_one_end_comes_last(self, provider: ChatProvider) -> None:
@@ -161,8 +161,7 @@ class TestStopping:
         await collect(provider)  # The SDK is imported and the client built: the next call goes straight out.
         standin.script(answer)
         task = asyncio.create_task(collect(provider))
-        while len(standin.calls) < 2:
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(standin.wait_for_calls, 2)
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -308,7 +307,9 @@ class TestFailures:
     async def test_deadlines(
         self, provider: ChatProvider, standin: StandIn, answer: Answer, phase: str, text: str
     ) -> None:
-        await collect(provider)  # What the first call takes to import the SDK is no part of the deadline here.
+        await collect(
+            provider
+        )  # What the first call takes to import the SDK is no part of the deadline here.
         standin.script(answer)
         events, error = await collect_until_error(Deadlines(provider, QUICK))
         assert isinstance(error, errors.ProviderTimeout)

@@ -16,6 +16,7 @@ export class Composer {
     this.#error = form.querySelector(".composer-error");
     this.#counter = form.querySelector(".composer-counter");
 
+    form.noValidate = true; // the button also stops, and then the field may be empty
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (this.isBusy) onStop();

@@ -4,6 +4,7 @@
 import { GrowingMarkdown, highlightCode, renderMarkdown } from "../markdown.js";
 
 const RENDER_EVERY = 80; // milliseconds
+const SHORTEST_MEASURED = 0.1; // seconds of writing from which a speed is shown
 const RUNNING = ["queued", "streaming"];
 const BROKEN = ["failed", "cut", "interrupted"];
 
@@ -162,17 +163,18 @@ function figures(facts) {
     parts.push(interpolate(gettext("%(input)s tokens in, %(output)s out"), counts, true));
   }
   if (facts.latencyMs) {
-    parts.push(interpolate(gettext("%(seconds)s s"), { seconds: number(facts.latencyMs / 1000, 1) }, true));
+    parts.push(interpolate(gettext("%(seconds)s s"), { seconds: number(facts.latencyMs / 1000, facts.latencyMs < 1000 ? 2 : 1) }, true));
   }
   const speed = tokensPerSecond(facts);
   if (speed) parts.push(interpolate(gettext("%(speed)s tokens/s"), { speed: number(speed) }, true));
   return parts.filter(Boolean).map((part) => part.replaceAll(" ", "\u00a0")); // lines break between facts only
 }
 
-// The first token pays for reading the prompt, so it says nothing about the speed of writing.
+// The first token pays for reading the prompt, so it says nothing about the speed of writing; and
+// a few tokens within the precision of the clock say nothing at all.
 function tokensPerSecond({ outputTokens, latencyMs, firstTokenMs }) {
   const seconds = (latencyMs - firstTokenMs) / 1000;
-  return outputTokens > 1 && seconds > 0 ? (outputTokens - 1) / seconds : null;
+  return seconds >= SHORTEST_MEASURED ? (outputTokens - 1) / seconds : null;
 }
 
 function number(value, digits = 0) {

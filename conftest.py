@@ -1,0 +1,118 @@
+"""The people and models that tests share: Alice owns, Bob is of her team, Charlie is a stranger."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connections
+
+from accounts.keys import create_key
+from accounts.models import User
+from accounts.tokens import TokenPair, sign_in
+from inference.models import ChatModelConfig
+from inference.providers import reset_providers, scripted
+from llmsite.testing.site import Site
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _no_traces() -> Iterator[None]:
+    """Each test finds the scripted provider, the providers and the cache as new."""
+    scripted.reset()
+    yield
+    scripted.reset()
+    reset_providers()
+    cache.clear()
+    # Async tests reach the database from this thread, which would keep its connection open.
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+@pytest.fixture
+def make_user(db: None) -> Any:
+    def make(username: str, **values: Any) -> User:
+        return User.objects.create_user(username, password=PASSWORD, **values)
+
+    return make
+
+
+@pytest.fixture
+def alice(make_user: Any) -> User:
+    return make_user("alice")
+
+
+@pytest.fixture
+def bob(make_user: Any) -> User:
+    return make_user("bob")
+
+
+@pytest.fixture
+def charlie(make_user: Any) -> User:
+    return make_user("charlie")
+
+
+@pytest.fixture
+def staff(make_user: Any) -> User:
+    return make_user("staff", is_staff=True, is_superuser=True)
+
+
+def bearer(user: User, **values: Any) -> dict[str, str]:
+    """The headers of a program with a key of `user`."""
+    _, text = create_key(user, "test", **values)
+    return {"Authorization": f"Bearer {text}"}
+
+
+def cookies_of(user: User) -> TokenPair:
+    return sign_in(user)
+
+
+def sign_in_client(client: Any, user: User) -> TokenPair:
+    """Give a Django test client the cookies of a new sign-in."""
+    pair = sign_in(user)
+    client.cookies[settings.ACCESS_COOKIE] = pair.access
+    client.cookies[settings.REFRESH_COOKIE] = pair.refresh
+    return pair
+
+
+@pytest.fixture
+def alice_headers(alice: User) -> dict[str, str]:
+    return bearer(alice)
+
+
+@pytest.fixture
+def charlie_headers(charlie: User) -> dict[str, str]:
+    return bearer(charlie)
+
+
+MODELS = {
+    # alias: (provider, provider's name)
+    "echo": ("echo", "echo"),
+    "scripted": ("scripted", "scripted"),
+    "slow": ("scripted", "slow"),
+    "endless": ("scripted", "endless"),
+    "hangs": ("scripted", "hangs"),
+    "cut": ("scripted", "cut"),
+    "unavailable": ("scripted", "unavailable"),
+}
+
+
+@pytest.fixture
+def models(db: None) -> dict[str, ChatModelConfig]:
+    """One model for each way an answer can go; `scripted` is the site's default."""
+    ChatModelConfig.objects.all().delete()
+    return {
+        alias: ChatModelConfig.objects.create(
+            alias=alias, provider=provider, provider_model=name, is_default=alias == "scripted"
+        )
+        for alias, (provider, name) in MODELS.items()
+    }
+
+
+@pytest.fixture
+def site(transactional_db: None) -> Iterator[Site]:
+    """A real web process on the test database."""
+    with Site() as running:
+        yield running

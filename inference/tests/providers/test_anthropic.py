@@ -1,0 +1,84 @@
+import pytest
+
+from inference.providers.anthropic import AnthropicProvider, request_body, turns
+from inference.providers.base import ChatMessage, Usage
+from inference.tests.providers.asking import a_request, collect, end_of
+from inference.tests.standin import Answer, StandIn
+from inference.tests.wire import AnthropicFormat
+
+
+@pytest.fixture
+def provider(standin: StandIn) -> AnthropicProvider:
+    return AnthropicProvider(api_key="sk-test", base_url=standin.url)
+
+
+def test_a_request() -> None:
+    request = a_request("Hi", temperature=1.0, top_p=0.5, seed=1, stop=("END",))
+    assert request_body(request) == {
+        "model": "stand-in",
+        "max_tokens": 100,
+        "system": "You are brief.",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stop_sequences": ["END"],
+        "stream": True,
+    }
+
+
+def test_without_a_system_prompt_there_is_none() -> None:
+    assert "system" not in request_body(a_request(messages=(ChatMessage("user", "Hi"),)))
+
+
+def test_turns() -> None:
+    conversation = [
+        ChatMessage("system", "Be brief."),
+        ChatMessage("user", "One"),
+        ChatMessage("assistant", " \n"),
+        ChatMessage("user", "Two"),
+        ChatMessage("assistant", "Three"),
+        ChatMessage("system", "Be kind."),
+        ChatMessage("assistant", "Four"),
+        ChatMessage("user", "Five"),
+    ]
+    assert turns(conversation) == [
+        {"role": "user", "content": "One\n\nTwo"},
+        {"role": "assistant", "content": "Three\n\nFour"},
+        {"role": "user", "content": "Five"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("pause_turn", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("a new word", "stop"),
+    ],
+)
+async def test_finish_reasons(provider: AnthropicProvider, standin: StandIn, word: str, reason: str) -> None:
+    standin.script(Answer(stop_reason=word))
+    assert end_of(await collect(provider)).finish_reason == reason
+
+
+async def test_tokens_that_the_cache_wrote_or_read_are_tokens_of_the_prompt(
+    provider: AnthropicProvider, standin: StandIn
+) -> None:
+    wire = AnthropicFormat()
+    begin = wire.begin((3, 0)).replace(
+        b'"input_tokens": 3',
+        b'"input_tokens": 3, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 100',
+    )
+    standin.script(Answer(raw=begin + wire.piece("a") + wire.end("end_turn", (0, 7))))
+    assert end_of(await collect(provider)).usage == Usage(113, 7)
+
+
+async def test_thinking_is_no_part_of_the_answer(provider: AnthropicProvider, standin: StandIn) -> None:
+    wire = AnthropicFormat()
+    thinking = wire.piece("hm").replace(b'"text_delta", "text"', b'"thinking_delta", "thinking"')
+    standin.script(Answer(raw=wire.begin((3, 0)) + thinking + wire.piece("a") + wire.end("end_turn", (3, 2))))
+    events = await collect(provider)
+    assert len(events) == 2

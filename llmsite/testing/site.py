@@ -1,0 +1,90 @@
+"""A real `web` process on the test database, for what only a whole process can show."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from urllib.error import URLError
+from urllib.parse import quote
+
+from django.conf import settings
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def database_url() -> str:
+    """The database that the tests of this process use, as another process names it."""
+    database = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{database['NAME']}"
+    return f"postgres://{database['USER']}@:{database['PORT']}/{quote(database['HOST'])}/{database['NAME']}"
+
+
+class Site:
+    """One web process; `url` is where it listens."""
+
+    def __init__(self, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Site":
+        environment = {
+            **os.environ,
+            "DATABASE_URL": database_url(),
+            "REDIS_URL": settings.REDIS_URL,
+            "PORT": str(self.port),
+            "LOG_LEVEL": "warning",
+            **self._environment,
+        }
+        self.process = subprocess.Popen([sys.executable, "manage.py", "serve_web"], cwd=ROOT, env=environment)
+        self._wait_until_it_answers()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def kill(self) -> None:
+        """As a crash would: no handler runs."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> None:
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int:
+        """The exit status. Raises TimeoutExpired."""
+        assert self.process
+        return self.process.wait(seconds)
+
+    def _wait_until_it_answers(self) -> None:
+        assert self.process
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the site ended with status {self.process.returncode}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/health/live", timeout=1):
+                    return
+            except (URLError, OSError):
+                time.sleep(0.05)
+        raise RuntimeError("the site did not answer in time")
