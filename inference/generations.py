@@ -140,11 +140,26 @@ async def stop(generation: Generation) -> None:
     live_answers.stop(generation.pk)
 
 
-def sweep() -> int:
+async def sweep() -> int:
     """Mark the answers whose process died `interrupted`; returns how many."""
     abandoned = Generation.objects.abandoned(silent_for=SILENCE).select_related("message")
-    values = {"status": Status.INTERRUPTED, "error_code": describe(Interrupted()).code}
-    return sum(generation.end(generation.message.content, **values) for generation in abandoned)
+    rows = await database_sync_to_async(list)(abandoned)
+    return sum([await _interrupt(generation) for generation in rows])
+
+
+async def _interrupt(generation: Generation) -> bool:
+    """End an answer with all that its process told anybody, which may be more than it had saved."""
+    text, lengths = generation.message.content, generation.delta_lengths
+    pieces = await event_mirror.pieces(generation.pk)
+    if len(pieces) > len(lengths):
+        text, lengths = "".join(pieces), [len(piece) for piece in pieces]
+    code = describe(Interrupted()).code
+    end = database_sync_to_async(generation.end)
+    if not await end(text, status=Status.INTERRUPTED, error_code=code, delta_lengths=lengths):
+        return False
+    generation.message.content = text
+    event_mirror.append(replay(generation)[-1])
+    return True
 
 
 async def drain(grace: float) -> None:

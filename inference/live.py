@@ -24,7 +24,7 @@ log = structlog.get_logger("llmsite.live")
 T = TypeVar("T")
 
 BEAT_SECONDS = 0.5
-SILENCE = timedelta(seconds=15)
+SILENCE = timedelta(seconds=10)
 """After so long without a beat an answer's process is taken for dead."""
 
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from itertools import takewhile
 from uuid import UUID
 
 import structlog
@@ -17,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from inference.background import spawn
-from inference.events import Numbered, from_dict, is_last
+from inference.events import Delta, Numbered, from_dict, is_last
 
 log = structlog.get_logger("llmsite.mirror")
 
@@ -96,6 +97,20 @@ class EventMirror:
                         cursor = stream_id
         except RedisError as error:
             log.warning("mirror_failed", error=str(error))
+
+    async def pieces(self, generation_id: UUID) -> list[str]:
+        """The text of an answer in pieces, from its first one, as far as it was mirrored without a gap."""
+        if not self._url:
+            return []
+        try:
+            async with self._connect() as redis:
+                entries = await redis.xrange(_key(generation_id))
+        except RedisError as error:
+            log.warning("mirror_failed", error=str(error))
+            return []
+        events = [from_dict(json.loads(fields[b"event"])) for _, fields in entries]
+        whole = takewhile(lambda pair: pair[0] == pair[1].seq, enumerate(events))
+        return [numbered.event.text for _, numbered in whole if isinstance(numbered.event, Delta)]
 
     def _connect(self, *, patience: float = 0.0) -> Redis:
         return Redis.from_url(

@@ -10,14 +10,17 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
 django_application = get_asgi_application()
 
 # These read models and settings, so they come after Django is set up.
-from channels.db import database_sync_to_async  # noqa: E402
+import structlog  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.db import DatabaseError  # noqa: E402
 
 from accounts.websocket import CredentialMiddleware  # noqa: E402
 from inference import generations  # noqa: E402
 from inference.urls import sockets  # noqa: E402
 
-SWEEP_SECONDS = 10.0
+log = structlog.get_logger("llmsite.asgi")
+
+SWEEP_SECONDS = 5.0
 
 
 async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -32,7 +35,10 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def _sweep_for_ever() -> None:
     while True:
-        await database_sync_to_async(generations.sweep)()
+        try:
+            await generations.sweep()
+        except DatabaseError as error:
+            log.warning("sweep_failed", error=str(error))
         await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -186,7 +186,8 @@ async def test_the_beat_saves_what_there_is(alice, models):
     await ended(turn)
 
 
-def test_the_sweep_ends_what_a_dead_process_left(alice, models):
+async def test_the_sweep_ends_what_a_dead_process_left(alice, models):
+    @sync_to_async
     def left_behind(**values):
         conversation = Conversation.objects.create(owner=alice)
         message = Message.objects.create(conversation=conversation, role="assistant", content="Half an ans")
@@ -195,15 +196,15 @@ def test_the_sweep_ends_what_a_dead_process_left(alice, models):
         )
 
     silent = timezone.now() - SILENCE - timedelta(seconds=1)
-    dead = left_behind(status="streaming", heartbeat_at=silent)
-    alive = left_behind(status="streaming")
-    done = left_behind(status="finished", heartbeat_at=silent)
+    dead = await left_behind(status="streaming", heartbeat_at=silent)
+    alive = await left_behind(status="streaming")
+    done = await left_behind(status="finished", heartbeat_at=silent)
 
-    assert generations.sweep() == 1
+    assert await generations.sweep() == 1
 
-    states = {row.pk: row.status for row in Generation.objects.all()}
+    states = {row.pk: row.status async for row in Generation.objects.all()}
     assert states == {dead.pk: "interrupted", alive.pk: "streaming", done.pk: "finished"}
-    events = [n.as_dict() for n in replay(Generation.objects.select_related("message").get(pk=dead.pk))]
+    events = [n.as_dict() for n in replay(await Generation.objects.select_related("message").aget(pk=dead.pk))]
     assert [event["type"] for event in events] == ["started", "delta", "delta", "error"]
     assert "".join(event.get("text", "") for event in events) == "Half an ans"
 

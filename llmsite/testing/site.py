@@ -35,7 +35,8 @@ def database_url() -> str:
 class Site:
     """One web process; `url` is where it listens."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, *options: str, **environment: str) -> None:
+        self._options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = environment
@@ -50,7 +51,8 @@ class Site:
             "LOG_LEVEL": "warning",
             **self._environment,
         }
-        self.process = subprocess.Popen([sys.executable, "manage.py", "serve_web"], cwd=ROOT, env=environment)
+        command = [sys.executable, "manage.py", "serve_web", *self._options]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment)
         self._wait_until_it_answers()
         return self
 

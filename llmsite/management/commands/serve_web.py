@@ -14,7 +14,6 @@ from inference.background import spawn
 from inference.generations import drain
 
 DRAIN_SECONDS = 25.0
-"""How long running answers may go on after SIGTERM, before they are stopped and saved."""
 CLOSE_SECONDS = 4
 """How long open connections may take to close after that."""
 
@@ -29,19 +28,29 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=settings.HOST)
         parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument(
+            "--drain-seconds",
+            type=float,
+            default=DRAIN_SECONDS,
+            help="how long running answers may go on after SIGTERM, before they are stopped and saved",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         listener = _listen(options["host"], options["port"])
         host, port = listener.getsockname()[:2]
         self.stdout.write(f"web listens on {host}, port {port}")
-        _Server(_config()).run(sockets=[listener])
+        _Server(_config(), drain_seconds=options["drain_seconds"]).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
     """Uvicorn, but answers that are being written may end before it stops, and it then exits with 0."""
 
     _loop: asyncio.AbstractEventLoop
-    _draining = False
+
+    def __init__(self, config: uvicorn.Config, *, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._draining = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -54,7 +63,7 @@ class _Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(lambda: spawn(self._drain()))
 
     async def _drain(self) -> None:
-        await drain(DRAIN_SECONDS)
+        await drain(self._drain_seconds)
         self.should_exit = True
 
 
