@@ -1,0 +1,302 @@
+"""Signing in and out: pages, scripts and programs, one sign-in for all."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+from rest_framework_simplejwt.tokens import AccessToken
+
+from accounts.models import RefreshToken, Session, User
+from accounts.tokens import REUSE_GRACE, rotate, sign_in
+from conftest import PASSWORD, bearer, sign_in_client
+from llmsite.core.errors import NotSignedIn
+
+pytestmark = pytest.mark.django_db
+
+
+def signed_in_cookies(answer):
+    return {name: answer.cookies[name] for name in (settings.ACCESS_COOKIE, settings.REFRESH_COOKIE)}
+
+
+def expired_access(user, session):
+    token = AccessToken.for_user(user)
+    token["sid"] = str(session.pk)
+    token.set_exp(lifetime=-timedelta(minutes=5))
+    return str(token)
+
+
+class TestPages:
+    def test_it_registers_signs_in_and_opens_the_chat(self, client, models):
+        answer = client.post(
+            "/register/", {"username": "dora", "email": "", "password1": PASSWORD, "password2": PASSWORD}
+        )
+
+        assert (answer.status_code, answer["Location"]) == (302, "/chat/")
+        assert client.get("/chat/").status_code == 200
+        assert User.objects.get().check_password(PASSWORD)
+
+    def test_cookies_are_kept_from_scripts_and_other_sites(self, client, alice):
+        answer = client.post("/login/", {"username": "alice", "password": PASSWORD})
+
+        for cookie in signed_in_cookies(answer).values():
+            assert cookie["httponly"]
+            assert cookie["samesite"] == "Lax"
+            assert cookie["path"] == "/"
+            assert cookie["domain"] == ""
+            assert len(cookie.OutputString()) < 4096
+
+    def test_a_wrong_password_says_so_and_sets_nothing(self, client, alice):
+        answer = client.post("/login/", {"username": "alice", "password": "wrong"})
+
+        assert answer.status_code == 400
+        assert "The user name or the password is not right." in answer.content.decode()
+        assert not answer.cookies.get(settings.ACCESS_COOKIE)
+
+    @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
+    def test_it_leads_nowhere_else(self, target, client, alice):
+        answer = client.post("/login/", {"username": "alice", "password": PASSWORD, "next": target})
+
+        assert answer["Location"] == "/chat/"
+
+    def test_the_root_leads_to_the_sign_in(self, client):
+        answer = client.get("/", follow=True)
+
+        assert answer.redirect_chain[-1][0].startswith("/login/")
+
+    def test_logging_out_ends_the_sign_in_everywhere(self, client, alice):
+        pair = sign_in_client(client, alice)
+
+        answer = client.post("/logout/")
+
+        assert all(cookie["max-age"] == 0 for cookie in signed_in_cookies(answer).values())
+        other = Client(headers={"Authorization": f"Bearer {pair.access}"})
+        assert other.get("/api/auth/me").status_code == 401
+        with pytest.raises(NotSignedIn):
+            rotate(pair.refresh)
+
+    def test_a_page_renews_an_expired_access_cookie_on_the_way(self, client, alice, models):
+        pair = sign_in_client(client, alice)
+        client.cookies[settings.ACCESS_COOKIE] = expired_access(alice, Session.objects.get())
+
+        answer = client.get("/chat/")
+
+        assert answer.status_code == 200
+        renewed = signed_in_cookies(answer)
+        assert renewed[settings.REFRESH_COOKIE].value != pair.refresh
+        assert client.get("/chat/").status_code == 200
+
+    def test_the_admin_uses_the_same_sign_in(self, client, staff):
+        assert client.get("/admin/", follow=True).redirect_chain[-1][0].startswith("/login/?next=")
+
+        sign_in_client(client, staff)
+
+        assert client.get("/admin/").status_code == 200
+        assert client.get("/admin/inference/chatmodelconfig/").status_code == 200
+
+    def test_the_admin_is_closed_to_others(self, client, alice):
+        sign_in_client(client, alice)
+
+        assert client.get("/admin/").status_code == 302
+
+    def test_registration_can_be_closed(self, client, settings):
+        settings.REGISTRATION_OPEN = False
+
+        answer = client.post("/register/", {"username": "eve", "password1": PASSWORD, "password2": PASSWORD})
+
+        assert answer.status_code == 403
+        assert not User.objects.exists()
+
+
+class TestScripts:
+    def test_cookies_without_a_csrf_proof_change_nothing(self, alice):
+        client = Client(enforce_csrf_checks=True)
+        sign_in_client(client, alice)
+
+        answer = client.post("/api/conversations", {}, content_type="application/json")
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "csrf_failed")
+        assert not alice.conversations.exists()
+
+    @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
+    def test_a_plain_form_of_another_site_changes_nothing(self, kind, alice):
+        client = Client(enforce_csrf_checks=True)
+        token = client.get("/api/auth/csrf").json()["csrf_token"]
+        sign_in_client(client, alice)
+
+        answer = client.post("/api/conversations", "{}", content_type=kind, headers={"X-CSRFToken": token})
+
+        assert answer.status_code == 403
+
+    @pytest.mark.parametrize(
+        "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+    )
+    def test_a_foreign_page_changes_nothing(self, headers, alice):
+        client = Client(enforce_csrf_checks=True)
+        token = client.get("/api/auth/csrf").json()["csrf_token"]
+        sign_in_client(client, alice)
+
+        answer = client.post(
+            "/api/conversations", {}, content_type="application/json", headers={"X-CSRFToken": token, **headers}
+        )
+
+        assert answer.status_code == 403
+        assert not alice.conversations.exists()
+
+    @pytest.mark.parametrize("path", ["login", "register", "refresh", "logout"])
+    def test_signing_in_and_out_asks_for_the_proof_too(self, path, alice):
+        client = Client(enforce_csrf_checks=True)
+        body = {"username": "alice", "password": PASSWORD} if path in ("login", "register") else {}
+
+        answer = client.post(f"/api/auth/{path}", body, content_type="application/json")
+
+        assert answer.status_code == 403
+        assert not Session.objects.exists()
+
+    def test_it_signs_in_with_the_proof_and_keeps_tokens_out_of_the_body(self, alice):
+        client = Client(enforce_csrf_checks=True)
+        token = client.get("/api/auth/csrf").json()["csrf_token"]
+
+        answer = client.post(
+            "/api/auth/login",
+            {"username": "alice", "password": PASSWORD},
+            content_type="application/json",
+            headers={"X-CSRFToken": token},
+        )
+
+        assert answer.status_code == 200
+        for cookie in signed_in_cookies(answer).values():
+            assert cookie.value not in answer.content.decode()
+        assert client.get("/api/auth/me").json()["username"] == "alice"
+        again = client.post("/api/auth/refresh", {}, content_type="application/json", headers={"X-CSRFToken": token})
+        assert again.status_code == 204
+
+    def test_a_weak_password_is_named(self, client):
+        answer = client.post(
+            "/api/auth/register", {"username": "dora", "password": "12345678"}, content_type="application/json"
+        )
+
+        assert answer.status_code == 400
+        assert answer.json()["error"]["field"] == "password"
+
+
+class TestPrograms:
+    def test_a_token_pair_opens_the_api_and_renews_itself(self, client, alice):
+        pair = client.post(
+            "/api/auth/token", {"username": "alice", "password": PASSWORD}, content_type="application/json"
+        ).json()
+
+        me = client.get("/api/auth/me", headers={"Authorization": f"Bearer {pair['access']}"})
+        renewed = client.post("/api/auth/refresh", {"refresh": pair["refresh"]}, content_type="application/json")
+
+        assert me.json()["username"] == "alice"
+        assert renewed.json()["refresh"] != pair["refresh"]
+
+    def test_a_wrong_password_is_401(self, client, alice):
+        answer = client.post(
+            "/api/auth/token", {"username": "alice", "password": "wrong"}, content_type="application/json"
+        )
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "wrong_credentials")
+
+    @pytest.mark.parametrize("header", ["Bearer nonsense", "Bearer ", "Basic YTpi", "Bearer llm_12345678_x"])
+    def test_a_bad_bearer_never_falls_back_to_the_cookie(self, header, client, alice):
+        sign_in_client(client, alice)
+
+        answer = client.get("/api/auth/me", headers={"Authorization": header})
+
+        assert answer.status_code == 401
+
+    @pytest.mark.parametrize("claim", ["exp", "jti", "sid", "aud", "iss", "token_type"])
+    def test_a_token_without_a_claim_opens_nothing(self, claim, client, alice):
+        session = Session.objects.create(user=alice)
+        token = AccessToken.for_user(alice)
+        token["sid"] = str(session.pk)
+        payload = {**token.payload, "aud": "llmsite", "iss": settings.SIMPLE_JWT["ISSUER"]}
+        assert read_me(client, payload).status_code == 200
+
+        del payload[claim]
+
+        assert read_me(client, payload).status_code == 401
+
+    @pytest.mark.parametrize("algorithm", ["HS512", "none"])
+    def test_another_algorithm_opens_nothing(self, algorithm, client, alice):
+        session = Session.objects.create(user=alice)
+        token = AccessToken.for_user(alice)
+        payload = {**token.payload, "sid": str(session.pk), "aud": "llmsite", "iss": settings.SIMPLE_JWT["ISSUER"]}
+
+        assert read_me(client, payload, algorithm=algorithm).status_code == 401
+
+    def test_a_disabled_user_is_out_at_once(self, client, alice):
+        pair = sign_in(alice)
+        headers = bearer(alice)
+        User.objects.filter(pk=alice.pk).update(is_active=False)
+
+        assert client.get("/api/auth/me", headers={"Authorization": f"Bearer {pair.access}"}).status_code == 401
+        assert client.get("/api/auth/me", headers=headers).status_code == 401
+        with pytest.raises(NotSignedIn):
+            rotate(pair.refresh)
+
+
+def read_me(client, payload, *, algorithm="HS256"):
+    import jwt
+
+    key = None if algorithm == "none" else settings.SIMPLE_JWT["SIGNING_KEY"]
+    raw = jwt.encode(payload, key, algorithm=algorithm)
+    return client.get("/api/auth/me", headers={"Authorization": f"Bearer {raw}"})
+
+
+class TestRotation:
+    def test_a_lost_reply_gets_the_same_successor(self, alice):
+        first = sign_in(alice).refresh
+
+        assert rotate(first).refresh == rotate(first).refresh
+        assert RefreshToken.objects.count() == 2
+
+    def test_a_replayed_token_ends_the_sign_in_and_no_other(self, alice):
+        first, other = sign_in(alice).refresh, sign_in(alice).refresh
+        newest = rotate(rotate(first).refresh).refresh
+
+        for token in (first, newest):
+            with pytest.raises(NotSignedIn):
+                rotate(token)
+
+        assert rotate(other)
+
+    def test_after_the_grace_a_repeat_is_a_replay(self, alice):
+        first = sign_in(alice).refresh
+        newest = rotate(first).refresh
+        RefreshToken.objects.filter(used_at__isnull=False).update(
+            used_at=timezone.now() - REUSE_GRACE - timedelta(seconds=1)
+        )
+
+        for token in (first, newest):
+            with pytest.raises(NotSignedIn):
+                rotate(token)
+
+    def test_only_hashes_are_stored(self, alice):
+        pair = sign_in(alice)
+        stored = [*RefreshToken.objects.values_list("digest", flat=True), *map(str, Session.objects.values())]
+
+        assert not any(pair.refresh in text or pair.access in text for text in stored)
+
+    @pytest.mark.django_db(transaction=True)
+    def test_parallel_refreshes_make_one_successor(self, alice):
+        for _ in range(5):
+            first = sign_in(alice).refresh
+
+            def refresh(_, token=first):
+                try:
+                    return rotate(token).refresh
+                finally:
+                    connections.close_all()
+
+            with ThreadPoolExecutor(8) as pool:
+                successors = set(pool.map(refresh, range(8)))
+
+            assert len(successors) == 1
+            session = Session.objects.latest("created_at")
+            assert session.refresh_tokens.filter(used_at=None).count() == 1
