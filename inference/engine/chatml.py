@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 START, END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
-DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-"""What the model saw in training wherever a conversation had no system message of its own."""
-
 
 class ChatMLTokenizer:
-    """Turns messages into ChatML: start, role, line break, content, end, line break."""
+    """Turns messages into ChatML: start, role, line break, content, end, line break.
 
-    def __init__(self, tokenizer: "Tokenizer", *, default_system: str = DEFAULT_SYSTEM) -> None:
+    Where a conversation has no system message, none is made up: with the one that the model's own
+    template would put in, it answers simple questions worse (docs/decisions/0001-local-engine.md).
+    """
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
-        self._default_system = default_system
-        self._start, self._end, end_of_text = (tokenizer.token_to_id(name) for name in (START, END, END_OF_TEXT))
+        self._start, self._end, end_of_text = (
+            tokenizer.token_to_id(name) for name in (START, END, END_OF_TEXT)
+        )
         self.end_tokens = frozenset({self._end, end_of_text})
         self._special = frozenset({self._start, self._end, end_of_text})
 
@@ -37,10 +39,8 @@ class ChatMLTokenizer:
         return cls(Tokenizer.from_file(str(path)))
 
     def prompt(self, messages: Sequence[Message]) -> list[list[int]]:
-        """See ChatTokenizer. A missing system message is filled in and counts with the first one."""
+        """See ChatTokenizer."""
         parts = [list(self._turn(message)) for message in messages]
-        if messages[0].role != "system":
-            parts[0] = [*self._turn(Message("system", self._default_system)), *parts[0]]
         parts[-1] += [self._start, *self.encode("assistant\n")]
         return parts
 

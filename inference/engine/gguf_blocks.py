@@ -12,13 +12,19 @@ import numpy.typing as npt
 BLOCK = 32
 
 
+STEPS = np.arange(8, 18, dtype=np.float32)
+"""Into how many 8-bit steps one 4-bit step may be divided: 15 * 17 is 255, the largest 8-bit number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A weight matrix of the shape (rows, columns) in 8 bits: weight = (values - 128) * scales."""
+    """A weight matrix of the shape (rows, columns): weight = (values - zero_points) * scales."""
 
     values: npt.NDArray[np.uint8]
     """(rows, blocks of a row, 32)."""
     scales: npt.NDArray[np.float32]
+    """(rows, blocks of a row)."""
+    zero_points: npt.NDArray[np.uint8]
     """(rows, blocks of a row)."""
 
     @property
@@ -34,26 +40,47 @@ def from_q8_0(raw: npt.NDArray[np.uint8]) -> Quantized:
     """Exactly the same numbers. `raw`: (rows, bytes), a block is a float16 scale and 32 int8."""
     blocks = raw.reshape(len(raw), -1, 2 + BLOCK)
     values = blocks[..., 2:] ^ np.uint8(0x80)  # int8 to the same number plus 128
-    return Quantized(values, _halves(blocks[..., :2]))
+    scales = _halves(blocks[..., :2])
+    return Quantized(values, scales, np.full(scales.shape, 128, np.uint8))
 
 
 def from_q4_1(raw: npt.NDArray[np.uint8]) -> Quantized:
-    """The nearest 8-bit numbers of weight = scale * q + least, with q in 4 bits.
+    """Nearly the same numbers as weight = scale * q + least, with q in 4 bits.
 
     `raw`: (rows, bytes); a block is two float16 and 16 bytes, whose low halves are its first 16 q.
+
+    A scale divided by a whole number of steps represents every q exactly; only `least` is rounded
+    to a step, and the number of steps is the one that rounds it best. Blocks without a zero
+    between their ends have no such form and are rounded number by number.
     """
     blocks = raw.reshape(len(raw), -1, 4 + BLOCK // 2)
     scale, least, packed = _halves(blocks[..., :2]), _halves(blocks[..., 2:4]), blocks[..., 4:]
     q = np.concatenate([packed & 0x0F, packed >> 4], axis=-1)
-    return quantize(scale[..., None] * q + least[..., None])
+    steps, zero_points, possible = _divide(scale, least)
+    rounded = quantize(scale[..., None] * q + least[..., None])
+    return Quantized(
+        np.where(possible[..., None], q * steps[..., None].astype(np.uint8), rounded.values),
+        np.where(possible, scale / steps, rounded.scales),
+        np.where(possible, zero_points, rounded.zero_points).astype(np.uint8),
+    )
+
+
+def _divide(scale: npt.NDArray, least: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
+    """For each block the best number of steps, its zero point, and whether it has one at all."""
+    zero = np.divide(-least, scale, out=np.full_like(scale, -1), where=scale != 0)
+    candidates = zero[..., None] * STEPS
+    errors = np.abs(candidates - np.rint(candidates)) / STEPS
+    best = errors.argmin(axis=-1)
+    zero_points = np.rint(zero * STEPS[best])
+    return STEPS[best], zero_points, (zero_points >= 0) & (zero_points <= 255)
 
 
 def quantize(blocks: npt.NDArray[np.float32]) -> Quantized:
-    """The nearest 8-bit numbers, one scale for each block. `blocks`: (rows, blocks, 32)."""
+    """The nearest 8-bit numbers around zero, one scale for each block. `blocks`: (rows, blocks, 32)."""
     scales = np.abs(blocks).max(axis=-1) / np.float32(127)
     scales[scales == 0] = 1  # A block of zeros.
     values = np.rint(blocks / scales[..., None]) + 128
-    return Quantized(values.astype(np.uint8), scales.astype(np.float32))
+    return Quantized(values.astype(np.uint8), scales.astype(np.float32), np.full(scales.shape, 128, np.uint8))
 
 
 def stack(matrices: list[Quantized]) -> Quantized:
@@ -61,6 +88,7 @@ def stack(matrices: list[Quantized]) -> Quantized:
     return Quantized(
         np.concatenate([matrix.values for matrix in matrices]),
         np.concatenate([matrix.scales for matrix in matrices]),
+        np.concatenate([matrix.zero_points for matrix in matrices]),
     )
 
 
@@ -70,7 +98,11 @@ def halves_apart(matrix: Quantized, heads: int) -> Quantized:
     GGUF puts the two numbers that rotary embedding turns together next to each other; the models
     of Hugging Face, and the adapters made for them, have them half a head apart.
     """
-    return Quantized(_rows_apart(matrix.values, heads), _rows_apart(matrix.scales, heads))
+    return Quantized(
+        _rows_apart(matrix.values, heads),
+        _rows_apart(matrix.scales, heads),
+        _rows_apart(matrix.zero_points, heads),
+    )
 
 
 def _rows_apart(array: npt.NDArray, heads: int) -> npt.NDArray:

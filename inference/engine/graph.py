@@ -110,7 +110,8 @@ class DecoderGraph:
         table = self._weights.matrix("token_embd.weight")
         self._constant("embedding.values", table.values)
         self._constant("embedding.scales", table.scales)
-        # The output layer's matrix is the same table: the second name points at the same bytes.
+        # It comes from Q8_0 and needs no zero points. The output layer's matrix is the same table:
+        # the second name points at the same bytes.
         flat = type(self._constants[-2])()
         flat.CopyFrom(self._constants[-2])
         flat.name = "embedding.flat"
@@ -167,7 +168,8 @@ class DecoderGraph:
     def _linear(self, name: str, x: str, matrix: Quantized) -> str:
         self._constant(f"{name}.values", matrix.values)
         self._constant(f"{name}.scales", matrix.scales)
-        inputs = [x, f"{name}.values", f"{name}.scales"]
+        self._constant(f"{name}.zero_points", matrix.zero_points)
+        inputs = [x, f"{name}.values", f"{name}.scales", f"{name}.zero_points"]
         return self._product(inputs, f"{name}.product", matrix.columns, matrix.rows)
 
     def _product(self, inputs: Sequence[str], output: str, columns: int, rows: int) -> str:
@@ -182,20 +184,29 @@ class DecoderGraph:
             inputs = [stream, weight]
             return stream, self._node("SimplifiedLayerNormalization", inputs, name, axis=-1, epsilon=epsilon)
         outputs = [name, "", "", f"{name}.stream"]
-        self._node("SkipSimplifiedLayerNormalization", [stream, change, weight], outputs, CONTRIB, epsilon=epsilon)
+        self._node(
+            "SkipSimplifiedLayerNormalization", [stream, change, weight], outputs, CONTRIB, epsilon=epsilon
+        )
         return f"{name}.stream", name
 
     def _cast(self, x: str, kind: type[np.generic]) -> str:
         from onnx import helper
 
-        return self._node("Cast", [x], f"{x}.{kind.__name__}", to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+        return self._node(
+            "Cast", [x], f"{x}.{kind.__name__}", to=helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+        )
 
     def _constant(self, name: str, array: npt.NDArray[Any]) -> str:
         self._constants.append(self._keep(name, array))
         return name
 
     def _node(
-        self, operator: str, inputs: Sequence[str], outputs: str | list[str], domain: str = "", **attributes: Any
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        outputs: str | list[str],
+        domain: str = "",
+        **attributes: Any,
     ) -> str:
         """Add one node, named after its first output, and return that output."""
         from onnx import helper

@@ -7,6 +7,7 @@ import re
 import secrets
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import TemplateError
@@ -27,7 +28,9 @@ class HuggingFaceChat:
         self.end_tokens = end_tokens
         self._tokenizer = tokenizer
         self._template = tokenizer.chat_template or PLAIN_TEMPLATE
-        special = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
+        special = sorted(
+            {str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True
+        )
         self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
 
     def prompt(self, messages: Sequence[Message]) -> list[list[int]]:
@@ -45,8 +48,7 @@ class HuggingFaceChat:
         return _cut(tokens, ends, _content_ends(text, contents))
 
     def encode(self, text: str) -> list[int]:
-        tokens = [token for part, special in self._parts(text) for token, _ in self._tokens(part, special)]
-        return tokens
+        return [token for part, special in self._parts(text) for token, _ in self._tokens(part, special)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(
@@ -55,7 +57,8 @@ class HuggingFaceChat:
 
     def _render(self, messages: Sequence[Message], contents: Sequence[str]) -> str:
         turns = [
-            {"role": message.role, "content": content} for message, content in zip(messages, contents, strict=True)
+            {"role": message.role, "content": content}
+            for message, content in zip(messages, contents, strict=True)
         ]
         try:
             return str(
@@ -112,4 +115,4 @@ def _content_ends(text: str, contents: Sequence[str]) -> list[int]:
 def _cut(tokens: Sequence[int], ends: Sequence[int], borders: Sequence[int]) -> list[list[int]]:
     """Divide tokens among messages; what follows the last message's content is its own too."""
     cuts = [0, *(bisect_right(ends, border) for border in borders[:-1]), len(tokens)]
-    return [list(tokens[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [list(tokens[start:end]) for start, end in pairwise(cuts)]

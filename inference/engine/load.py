@@ -38,7 +38,9 @@ def load(*, path: str, device: str, models_root: Path, progress: bool = False) -
     from inference.engine.prepare import PACKAGED_MODEL, packaged_gguf
     from inference.engine.torch_runner import load_torch
 
-    name, path = (path.rstrip("/").removesuffix(".gguf"), path) if path else (PACKAGED_MODEL, str(packaged_gguf()))
+    name, path = (
+        (path.rstrip("/").removesuffix(".gguf"), path) if path else (PACKAGED_MODEL, str(packaged_gguf()))
+    )
     runner, tokenizer = load_torch(path, device=device, slots=SLOTS, context=CONTEXT)
     name = Path(name).name if Path(path).exists() else name
     return serve(name, device, "torch", runner, tokenizer)
@@ -55,7 +57,9 @@ def pick_device(device: str, *, packaged: bool) -> str:
     if device == "auto":
         return next(name for name, available in there.items() if available)
     if not there[device]:
-        raise EngineError(f"DEVICE is {device}, and torch finds no such device here. Set DEVICE=auto or DEVICE=cpu.")
+        raise EngineError(
+            f"DEVICE is {device}, and torch finds no such device here. Set DEVICE=auto or DEVICE=cpu."
+        )
     return device
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -36,6 +37,7 @@ FORMAT = 1
 
 MANIFEST, GRAPH, WEIGHTS, TOKENIZER = "manifest.json", "model.onnx", "model.onnx.data", "tokenizer.json"
 BYTES_NEEDED = 200_000_000
+STALE_SECONDS = 600
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ALIGNMENT = 4096
 """Constants start at whole memory pages, so that onnxruntime can map the file instead of reading it."""
@@ -62,6 +64,7 @@ def prepared_model(root: Path, *, progress: bool = False) -> Path:
         return folder
     with _clear_disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
         _need_space(root)
         with tempfile.TemporaryDirectory(prefix=f".{PACKAGED_MODEL}-", dir=root) as temporary:
             made = Path(temporary) / "model"
@@ -98,7 +101,9 @@ def convert(source: Path, folder: Path, *, progress: bool = False) -> None:
     with (folder / WEIGHTS).open("wb") as file:
         model = _build(shape, Weights({tensor.name: tensor for tensor in reader.tensors}), file, progress)
     (folder / GRAPH).write_bytes(model.SerializeToString())
-    tokenizer = byte_level_bpe(_field(reader, "tokenizer.ggml.tokens"), _field(reader, "tokenizer.ggml.merges"))
+    tokenizer = byte_level_bpe(
+        _field(reader, "tokenizer.ggml.tokens"), _field(reader, "tokenizer.ggml.merges")
+    )
     tokenizer.save(str(folder / TOKENIZER))
     files = {name: _digest(folder / name) for name in (GRAPH, WEIGHTS, TOKENIZER)}
     manifest = {"format": FORMAT, "source": _source(source), "shape": asdict(shape), "files": files}
@@ -190,6 +195,13 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _sweep(root: Path) -> None:
+    """Remove what a process that was killed in the middle has left."""
+    for left in root.glob(f".{PACKAGED_MODEL}-*"):
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _need_space(root: Path) -> None:
     free = shutil.disk_usage(root).free
     if free < BYTES_NEEDED:
@@ -197,9 +209,10 @@ def _need_space(root: Path) -> None:
 
 
 def _no_space(root: Path, free: int) -> str:
+    megabyte = 1_000_000
     return (
-        f"No space for the model: {root} has {free // 1_000_000} MB free, {BYTES_NEEDED // 1_000_000} MB are needed. "
-        "Free some, or set MODELS_ROOT to another disk."
+        f"No space for the model: {root} has {free // megabyte} MB free, {BYTES_NEEDED // megabyte} MB "
+        "are needed. Free some, or set MODELS_ROOT to another disk."
     )
 
 

@@ -109,7 +109,8 @@ def _content(content: Any, param: str) -> str:
     """Text, or OpenAI's list of text parts joined."""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     if not all(
-        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in parts
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        for part in parts
     ):
         raise RequestError("A message's content must be text.", param=param)
     return _clean("".join(part["text"] for part in parts), param)
@@ -157,7 +158,12 @@ def _whole(data: dict[str, Any], name: str, *, least: int, most: int | None = No
     value = data.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < least
+        or (most is not None and value > most)
+    ):
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
         raise RequestError(f"{name} must be a whole number, {bounds}.", param=name)
     return value

@@ -50,9 +50,11 @@ def softmax(logits: Logits, temperature: float) -> Logits:
 
 def nucleus(probabilities: Logits, top_p: float) -> np.ndarray:
     """The fewest tokens whose probabilities add up to `top_p`, the likeliest first."""
-    candidates = np.argpartition(probabilities, -NUCLEUS_GUESS)[-NUCLEUS_GUESS:] if (
-        probabilities.size > NUCLEUS_GUESS
-    ) else np.arange(probabilities.size)
+    candidates = (
+        np.argpartition(probabilities, -NUCLEUS_GUESS)[-NUCLEUS_GUESS:]
+        if (probabilities.size > NUCLEUS_GUESS)
+        else np.arange(probabilities.size)
+    )
     if probabilities[candidates].sum() < top_p:
         candidates = np.arange(probabilities.size)
     ordered = candidates[np.argsort(-probabilities[candidates], kind="stable")]

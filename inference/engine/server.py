@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -54,6 +54,7 @@ def make_app(model: LoadedModel) -> Starlette:
     ]
     handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
         RequestError: _refuse,
+        ClientDisconnect: _client_gone,
         404: _no_such_path,
         405: _wrong_method,
         500: _broken,
@@ -93,7 +94,9 @@ class Doors:
         if "messages" in data:
             parts = self._prompt(parse_messages(data))
         else:
-            prompt = parse_messages({"messages": [{"role": "user", "content": data.get("prompt")}]})[0].content
+            prompt = parse_messages({"messages": [{"role": "user", "content": data.get("prompt")}]})[
+                0
+            ].content
             parts = [self._model.tokenizer.encode(prompt)]
         tokens = [token for part in parts for token in part]
         answer = {"count": len(tokens), "max_model_len": self._model.context, "tokens": tokens}
@@ -123,7 +126,9 @@ class Doors:
         try:
             return AnswerStream(self._model.scheduler, generation)
         except QueueFull as error:
-            raise _busy("All slots are taken and the queue is full. Try again in a moment.", "queue_full") from error
+            raise _busy(
+                "All slots are taken and the queue is full. Try again in a moment.", "queue_full"
+            ) from error
         except SchedulerClosed as error:
             raise _busy("The model's process is stopping.", "server_stopping") from error
 
@@ -131,7 +136,9 @@ class Doors:
         try:
             return self._model.tokenizer.prompt(messages)
         except ValueError as error:
-            raise RequestError(f"The model's chat template refuses the messages: {error}", param="messages") from error
+            raise RequestError(
+                f"The model's chat template refuses the messages: {error}", param="messages"
+            ) from error
 
     def _check_model(self, name: str | None) -> None:
         if name not in (None, self._model.name):
@@ -142,7 +149,9 @@ class Doors:
 class ChatAnswer:
     """One answer on its way to one client, with what its log line tells."""
 
-    def __init__(self, stream: AnswerStream, chat: ChatRequest, frame: Answer, identifier: str | None) -> None:
+    def __init__(
+        self, stream: AnswerStream, chat: ChatRequest, frame: Answer, identifier: str | None
+    ) -> None:
         self.frame = frame
         self.chat = chat
         self.identifier = identifier
@@ -280,6 +289,10 @@ async def _refuse(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     return JSONResponse(error.body, error.status, headers)
+
+
+async def _client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # Nobody reads it; it only keeps the log free of a traceback.
 
 
 async def _no_such_path(_request: Request, _error: Exception) -> Response:

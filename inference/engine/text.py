@@ -71,4 +71,6 @@ class StopStrings:
 
 def _overlap(text: str, stop: str) -> int:
     """How many characters at the end of `text` are the beginning of `stop`, which is not in it."""
-    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+    return next(
+        (size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0
+    )

@@ -13,7 +13,8 @@ MODELS = [
         "provider_model": "smollm2-135m-instruct",
         "context_window": 2048,
         "max_tokens": 512,
-        "system_prompt": "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+        # Of the wordings that were tried, the one this small model answers most questions rightly with.
+        "system_prompt": "You are a helpful assistant. Answer clearly and briefly.",
         "is_default": True,
     },
     {

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ from llmsite.testing.servers import Server, start_postgres, start_redis
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = os.environ.get("LLMSITE_TEST_EMBEDDED", "") not in ("", "0")
 _SETTING = re.compile(r"^#?\s?([A-Z][A-Z0-9_]+)=", re.MULTILINE)
+
+FOLDER = "LLMSITE_TEST_FOLDER"
 
 _running = ExitStack()
 
@@ -53,7 +56,7 @@ def pytest_configure() -> None:
     if settings.configured and settings.DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         # A database in memory is shared by threads through table locks that fail at once; the site
         # runs on a file in WAL mode, so the tests do as well.
-        folder = _temporary_folder("llmsite-sqlite-")
+        folder = _folder("sqlite")
         settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
 
 
@@ -71,21 +74,24 @@ def chromium() -> Path:
 def prepare_environment(*, is_worker: bool, runs_tests: bool) -> None:
     """Start the servers this process is to start, and point the settings at them."""
     if not is_worker:
+        # What asks pytest to end, a CI for one, means an orderly end: as Ctrl-C does it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         _forget_settings_of_the_machine()
+        os.environ[FOLDER] = _folder_of_the_run()
         os.environ["SECRET_KEY"] = secrets.token_urlsafe(48)
         os.environ.setdefault("LLMSITE_TEST_MODELS_ROOT", str(ROOT / ".cache" / "models"))
         os.environ["MODELS_ROOT"] = os.environ["LLMSITE_TEST_MODELS_ROOT"]
     if EMBEDDED:
-        os.environ["DATABASE_URL"] = f"sqlite:///{_temporary_folder('llmsite-sqlite-') / 'unused.sqlite3'}"
+        os.environ["DATABASE_URL"] = f"sqlite:///{_folder('unused') / 'unused.sqlite3'}"
         return
     if not is_worker:
-        os.environ["DATABASE_URL"] = _until_the_end(start_postgres(_temporary_folder("llmsite-pg-")))
+        os.environ["DATABASE_URL"] = _until_the_end(start_postgres(_folder("postgres")))
     if runs_tests:
-        os.environ["REDIS_URL"] = _until_the_end(start_redis(_temporary_folder("llmsite-redis-")))
+        os.environ["REDIS_URL"] = _until_the_end(start_redis(_folder("redis")))
 
 
 def _until_the_end(server: Server) -> str:
-    """Stop the server with the run, even one that is killed; its URL."""
+    """Stop the server with the run, even with a run that is killed; its URL."""
     guard = Guard(grace=0)
     guard.watch(server.process.pid)
 
@@ -111,7 +117,13 @@ def _forget_settings_of_the_machine() -> None:
         os.environ.pop(f"{name}_FILE", None)
 
 
-def _temporary_folder(prefix: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+def _folder_of_the_run() -> str:
+    """What all processes of the run write lies in one folder, which the first process removes."""
+    folder = tempfile.mkdtemp(prefix="llmsite-")
     _running.callback(shutil.rmtree, folder, ignore_errors=True)
+    Path(folder).chmod(0o711)  # PostgreSQL, run by another user where we are root, passes through it.
     return folder
+
+
+def _folder(prefix: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=os.environ[FOLDER]))

@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { Composer, sendOnEnter } from "./chat/composer.js";
 import { ConversationList } from "./chat/conversations.js";
+import { keepDraft, takeDraft } from "./chat/draft.js";
 import { Message, fromFinished } from "./chat/message.js";
 import { followGeneration } from "./chat/stream.js";
 import { Thread } from "./chat/thread.js";
@@ -24,6 +25,7 @@ class ChatPage {
     document.addEventListener("keydown", (event) => this.#onKey(event));
     addEventListener("popstate", () => this.#onHistory());
     if (this.#thread.last?.isRunning) this.#follow(this.#thread.last);
+    this.#composer.text ||= takeDraft();
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();
   }
 
@@ -162,6 +164,7 @@ class ChatPage {
     this.#composer.error = error.message;
     this.#page.classList.toggle("has-messages", !this.#thread.isEmpty);
     this.#composer.focus();
+    if (error.status === 401) keepDraft(this.#composer.text); // the sign-in page is on its way
   }
 
   #show({ conversation, message: data }, { versions = [] } = {}) {

@@ -78,7 +78,12 @@ def _stop_on_interrupt(turn: Turn) -> None:
 
 
 def _as_json(text: str, end: Finished) -> str:
-    data = {"text": text, "finish_reason": end.finish_reason, "usage": end.usage, "latency_ms": end.latency_ms}
+    data = {
+        "text": text,
+        "finish_reason": end.finish_reason,
+        "usage": end.usage,
+        "latency_ms": end.latency_ms,
+    }
     return json.dumps(data, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""`manage.py prepare_model`: makes the packaged model ready before `serve_model` needs it."""
+"""`manage.py prepare_model`: make the packaged model ready, so that `serve_model` starts at once."""
 
 import sys
 from typing import Any
@@ -8,18 +8,18 @@ from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
-    help = "Make the model that comes with the site ready, once. Does nothing where another model is set."
+    help = "Make the packaged local model ready under MODELS_ROOT. Does nothing when it already is."
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if settings.LOCAL_MODEL_PATH or settings.LOCAL_BASE_URL:
+        if settings.LOCAL_MODEL_PATH:
+            self.stdout.write("LOCAL_MODEL_PATH is set: there is nothing to prepare.")
             return
-        from inference.engine.load import pick_device
         from inference.engine.prepare import prepared_model
         from inference.engine.runner import EngineError
 
         try:
-            if pick_device(settings.DEVICE, packaged=True) == "cpu":
-                prepared_model(settings.MODELS_ROOT, progress=sys.stderr.isatty())
+            folder = prepared_model(settings.MODELS_ROOT, progress=sys.stderr.isatty())
         except EngineError as error:
             raise CommandError(str(error)) from error
+        self.stdout.write(f"The local model is ready in {folder}")

@@ -43,7 +43,9 @@ class Command(BaseCommand):
                 )
             except EngineError as error:
                 raise CommandError(str(error)) from error
-            self.stderr.write(f"{model.name} is ready at {settings.MODEL_URL} ({model.engine}, {model.device})")
+            self.stderr.write(
+                f"{model.name} is ready at {settings.MODEL_URL} ({model.engine}, {model.device})"
+            )
             run(model, listener)
 
 
@@ -61,7 +63,9 @@ def bound_socket(url: str) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise CommandError(f"Cannot listen on {host}:{port} (MODEL_URL): {error.strerror or error}.") from error
+        raise CommandError(
+            f"Cannot listen on {host}:{port} (MODEL_URL): {error.strerror or error}."
+        ) from error
     return listener
 
 

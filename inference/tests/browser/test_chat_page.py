@@ -2,10 +2,13 @@
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 
 from accounts.models import User
+from conftest import PASSWORD
 from inference.models import Conversation, Generation, Message, Status
 from inference.providers.scripted import SCRIPTS
+from llmsite.testing.site import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,7 +47,7 @@ async def test_somebody_new_signs_up_asks_and_sees_the_answer_grow(visit):
     assert all(answer.startswith(text.rstrip()) for text in shown)
     assert await visitor.question.locator(".message-body").inner_text() == "Tell me about foxes"
     facts = await visitor.answer.locator(".message-facts").inner_text()
-    assert facts.startswith("slow ·")
+    assert facts.startswith("slow\xa0·")
     assert "tokens\xa0in" in facts
     assert "tokens/s" in facts
     assert await page.locator(".conversation a[aria-current]").inner_text() == "Tell me about foxes"
@@ -114,6 +117,44 @@ async def test_a_refused_question_goes_back_to_the_composer(visit):
     assert await visitor.messages() == 0
     await visitor.page.reload()
     assert await visitor.page.locator(".conversation").count() == 0
+
+
+async def test_an_expired_sign_in_is_renewed_and_a_lost_one_keeps_the_question(visit):
+    visitor = await visit()
+    await visitor.open()
+    await visitor.context.clear_cookies(name=settings.ACCESS_COOKIE)
+    assert await visitor.ask_and_wait("Still here?", "echo") == "Still here?"
+
+    await visitor.context.clear_cookies(name=settings.ACCESS_COOKIE)
+    await visitor.context.clear_cookies(name=settings.REFRESH_COOKIE)
+    await visitor.ask("And now?")
+    await visitor.page.wait_for_url("**/login/?next=%2Fchat%2F*")
+    await visitor.page.fill("[name=username]", "alice")
+    await visitor.page.fill("[name=password]", PASSWORD)
+    await visitor.page.keyboard.press("Enter")
+    await visitor.page.wait_for_url("**/chat/*/")
+    assert await visitor.page.input_value("#prompt") == "And now?"
+
+
+@pytest.mark.slow
+async def test_a_crash_of_the_server_keeps_what_was_written(visit):
+    visitor = await visit()
+    with Site() as visitor.site:
+        await visitor.open()
+        await visitor.ask("Never end", "endless")
+        await visitor.answer_begins()
+        visitor.site.kill()
+        await visitor.page.locator(".connection-lost").wait_for()
+
+    again = Site()
+    again.port, again.url = visitor.site.port, visitor.site.url
+    with again:
+        await visitor.page.wait_for_selector(".message:last-child[data-status=interrupted]", timeout=90_000)
+        text = await visitor.answer_text()
+        assert text
+        assert (LONG_ANSWER * 10).startswith(text)
+        assert not await visitor.page.locator(".connection-lost").is_visible()
+        assert await visitor.answer.locator("text=Try again").is_visible()
 
 
 async def test_an_edited_question_makes_a_branch(visit):

@@ -30,19 +30,20 @@ async def test_one_loop_has_one_client() -> None:
     await clients.close()
 
 
-def test_each_loop_has_its_own_and_closes_it() -> None:
+async def test_each_loop_has_its_own_and_closes_it() -> None:
     factory = Factory()
     clients = LoopClients(factory)
-    loops = []
+    here = await clients.get()
 
-    async def get() -> None:
-        loops.append(asyncio.get_running_loop())
-        await clients.get()
+    async def get_elsewhere() -> tuple[Client, asyncio.AbstractEventLoop]:
+        return await clients.get(), asyncio.get_running_loop()
 
-    asyncio.run(get())
-    asyncio.run(get())
-    assert [client.closed_by for client in factory.built] == loops
-    assert len(set(map(id, loops))) == 2
+    there, its_loop = await asyncio.to_thread(asyncio.run, get_elsewhere())
+    assert factory.built == [here, there]
+    assert there.closed_by is its_loop
+    assert here.closed_by is None
+    assert await clients.get() is here
+    await clients.close()
 
 
 async def test_a_closed_client_is_built_anew() -> None:

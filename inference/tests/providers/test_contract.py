@@ -350,6 +350,9 @@ class TestKeys:
         assert KEY in sent.get("authorization", "") + sent.get("x-api-key", "")
         shown = [str(error), repr(error), *traceback.format_exception(error), caplog.text]
         assert not [text for text in shown if KEY in text or KEY[3:] in text]
+        # What it was made from is not shown either, by whatever prints errors with more detail.
+        assert error.__cause__ is None
+        assert error.__context__ is None or error.__suppress_context__
 
     @pytest.mark.parametrize("key", ["", " ", "sk-ünïcode", "sk-two\nlines"])
     def test_a_key_that_cannot_be_sent_counts_as_none(self, name: str, key: str) -> None:

@@ -1,21 +1,20 @@
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from inference.providers import http
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 @asynccontextmanager
 async def serving(*parts: bytes, then_wait: bool = False):
     """A server that answers each request with `parts`, whatever it asks."""
+    writers: list[asyncio.StreamWriter] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        writers.append(writer)
         with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
             for part in parts:
                 writer.write(part)
                 await writer.drain()
@@ -24,8 +23,13 @@ async def serving(*parts: bytes, then_wait: bool = False):
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/path?x=1"
+    try:
+        async with asyncio.timeout(10):  # A client that waits for ever is to fail its test.
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/path?x=1"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
 
 
 async def body_of(url: str) -> tuple[int, bytes]:

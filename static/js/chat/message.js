@@ -113,7 +113,7 @@ export class Message {
     note.hidden = !note.textContent;
     note.classList.toggle("is-error", BROKEN.includes(dataset.status));
     this.#element.querySelector(".message-retry").hidden = !BROKEN.includes(dataset.status);
-    this.#element.querySelector(".message-facts").textContent = this.isRunning ? "" : figures(dataset).join(" · ");
+    this.#element.querySelector(".message-facts").textContent = this.isRunning ? "" : figures(dataset).join("\u00a0· ");
     this.#element.setAttribute("aria-busy", String(this.isRunning));
   }
 }
