@@ -13,7 +13,7 @@ from llmsite.core.errors import WrongCredentials, describe
 
 class LoginForm(forms.Form):
     username = forms.CharField(
-        label=_("User name"),
+        label=_("Username"),
         max_length=150,
         widget=forms.TextInput(attrs={"autocomplete": "username", "autofocus": True, "autocapitalize": "none"}),
     )

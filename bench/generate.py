@@ -1,6 +1,6 @@
 """Tokens a second and time to the first token of the local model, through HTTP and bare.
 
-Run: python bench/generate.py [--repeat 5]. It starts its own `serve_model` on a free port, greedy,
+Run: python -m bench.generate [--repeat 5]. It starts its own `serve_model` on a free port, greedy,
 128 tokens an answer, and prints medians. `bare` is the runner alone in this process: a fixed batch
 of prompts of 60 tokens, no scheduler, no HTTP, no text.
 """
@@ -19,11 +19,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 TOKENS = 128
 GAP = 0.1
 TOPICS = (
@@ -139,7 +139,7 @@ async def longest_gap(port: int, prompt: str, arriving: str) -> float:
     await asyncio.sleep(0.3)
     await ask(port, arriving, 1)
     await stream
-    return max(after - before for before, after in zip(times, times[1:], strict=False))
+    return max(after - before for before, after in pairwise(times))
 
 
 async def ask(port: int, prompt: str, tokens: int, times: list[float] | None = None) -> Timing:

@@ -225,9 +225,9 @@ STATIC_ROOT = BASE_DIR / "staticfiles" if PRODUCTION else None
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # A production image has run collectstatic; elsewhere files are served from where they lie.
 WHITENOISE_USE_FINDERS = not PRODUCTION
-WHITENOISE_AUTOREFRESH = DEBUG
+WHITENOISE_AUTOREFRESH = not PRODUCTION
 _static_storage = (
-    "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    "llmsite.core.static_files.ManifestStorage"
     if PRODUCTION
     else "django.contrib.staticfiles.storage.StaticFilesStorage"
 )
@@ -237,7 +237,6 @@ STORAGES = {
 }
 
 LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
-LOG_PROMPTS = env.flag("LOG_PROMPTS", False)
 LOGGING = logging_config(LOG_LEVEL.upper())
 
 HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")

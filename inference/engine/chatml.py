@@ -25,9 +25,7 @@ class ChatMLTokenizer:
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
-        self._start, self._end, end_of_text = (
-            tokenizer.token_to_id(name) for name in (START, END, END_OF_TEXT)
-        )
+        self._start, self._end, end_of_text = (self._number(name) for name in (START, END, END_OF_TEXT))
         self.end_tokens = frozenset({self._end, end_of_text})
         self._special = frozenset({self._start, self._end, end_of_text})
 
@@ -49,6 +47,12 @@ class ChatMLTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode([token for token in tokens if token not in self._special]))
+
+    def _number(self, name: str) -> int:
+        number = self._tokenizer.token_to_id(name)
+        if number is None:
+            raise ValueError(f"the tokenizer has no token {name}")
+        return int(number)
 
     def _turn(self, message: Message) -> Iterator[int]:
         yield self._start

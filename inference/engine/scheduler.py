@@ -190,6 +190,8 @@ class Scheduler:
             self._remove(job)
 
     def _admit(self) -> None:
+        """Give waiting requests the free rows; a new prompt is read before those begun go on."""
+        arrived: list[Job] = []
         with self._changed:
             while self._queue and len(self._jobs) < self._runner.slots:
                 job = self._queue.popleft()
@@ -197,10 +199,11 @@ class Scheduler:
                     continue
                 job.row = len(self._jobs)
                 self._jobs.append(job)
-                self._reading.append(job)
+                arrived.append(job)
+        self._reading.extendleft(reversed(arrived))
 
     def _read_one_chunk(self) -> None:
-        """Read on in the prompts, in turns, so that a short one waits for one chunk of a long one."""
+        """Read on in the prompts, in turns, so that a short one waits for one chunk of each long one."""
         if not self._reading:
             return
         job = self._reading.popleft()
@@ -227,8 +230,10 @@ class Scheduler:
         except Exception:
             self._fail(jobs)
             return
-        for job, row in zip(jobs, logits, strict=True):
+        # All of them first: an answer that ends moves other rows, with everything they hold.
+        for job in jobs:
             job.written += 1
+        for job, row in zip(jobs, logits, strict=True):
             self._advance(job, row)
 
     def _advance(self, job: Job, logits: Logits) -> None:

@@ -97,7 +97,7 @@ async def test_a_long_conversation_is_trimmed_and_says_so(alice, models):
 async def test_one_question_over_the_window_is_refused_before_anything_is_stored(alice, models):
     await ChatModelConfig.objects.filter(alias="scripted").aupdate(context_window=60, max_tokens=10)
 
-    answer = await post(alice, "/api/predict", {"prompt": "word " * 100})
+    answer = await post(alice, "/api/predict", {"prompt": "word " * 99 + "word"})
 
     assert answer.status_code == 400
     error = answer.json()["error"]

@@ -1,12 +1,14 @@
 """What is refused, with one clear line and nothing half-done."""
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.test import Client
+from django.test import AsyncClient, Client
 
 from conftest import bearer
 from inference.models import Generation, Message
 from inference.providers import scripted
+from inference.tests.doors import post
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,13 +97,11 @@ def test_an_unknown_address_below_api_is_json():
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("cursor", ["x", "-2", "1.5", "٣", "9" * 30])
-def test_a_cursor_is_the_number_of_an_event(cursor, alice, models):
-    headers = bearer(alice)
-    asked = Client(headers=headers).post("/api/predict", {"prompt": "x"}, content_type="application/json").json()
+@pytest.mark.parametrize("cursor", ["x", "-2", "1.5", "9" * 30])
+async def test_a_cursor_is_the_number_of_an_event(cursor, alice, models, settled):
+    asked = (await post(alice, "/api/predict", {"prompt": "x"})).json()
+    headers = {**await sync_to_async(bearer)(alice), "Last-Event-ID": cursor}
 
-    answer = Client(headers=headers).get(
-        f"/api/generations/{asked['id']}/events", headers={"Last-Event-ID": cursor}
-    )
+    answer = await AsyncClient().get(f"/api/generations/{asked['id']}/events", headers=headers)
 
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "Last-Event-ID")

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
+from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):
@@ -20,11 +21,21 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):
         markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        path = request.path_info
-        found = await sync_to_async(self.find_file)(path) if self.autorefresh else self.files.get(path)
+        found = await self._find(request.path_info)
         if found is None:
             return await self.get_response(request)
         return await sync_to_async(_read)(found, request)
+
+    async def _find(self, path: str) -> StaticFile | None:
+        if not self.autorefresh:
+            return self.files.get(path)
+        return await sync_to_async(self.find_file)(path) if path.startswith(self.static_prefix) else None
+
+
+class ManifestStorage(CompressedManifestStaticFilesStorage):
+    """Names with a hash of the content, in the imports between script modules too."""
+
+    support_js_module_import_aggregation = True
 
 
 def _read(found: StaticFile, request: HttpRequest) -> HttpResponse:

@@ -189,6 +189,7 @@ STATUSES = [
     (502, {}, errors.ProviderError, {"status": 502}),
     (503, {}, errors.ProviderUnavailable, {}),
     (503, {"retry-after": "7"}, errors.ProviderUnavailable, {"retry_after": 7.0}),
+    (503, {"retry-after": "0"}, errors.ProviderUnavailable, {"retry_after": 0.0}),
     (529, {}, errors.ProviderUnavailable, {}),
 ]
 

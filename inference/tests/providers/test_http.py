@@ -7,7 +7,7 @@ from inference.providers import http
 
 
 @asynccontextmanager
-async def serving(*parts: bytes, then_wait: bool = False):
+async def serving(*parts: bytes, then_wait: bool = False, pause: float = 0):
     """A server that answers each request with `parts`, whatever it asks."""
     writers: list[asyncio.StreamWriter] = []
 
@@ -18,6 +18,7 @@ async def serving(*parts: bytes, then_wait: bool = False):
             for part in parts:
                 writer.write(part)
                 await writer.drain()
+                await asyncio.sleep(pause)
             if then_wait:
                 await reader.read()
         writer.close()
@@ -34,10 +35,10 @@ async def serving(*parts: bytes, then_wait: bool = False):
 
 async def body_of(url: str) -> tuple[int, bytes]:
     async with http.send("GET", url, connect_timeout=1) as response:
-        body = b""
+        status, body = response.status, b""
         while received := await response.read():
             body += received
-        return response.status, body
+        return status, body
 
 
 async def test_a_body_of_known_length() -> None:
@@ -58,7 +59,8 @@ async def test_a_body_until_the_connection_closes() -> None:
 
 async def test_an_early_hint_is_no_response() -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
-    async with serving(hint, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", then_wait=True) as url:
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    async with serving(hint, response, then_wait=True, pause=0.02) as url:
         assert await body_of(url) == (200, b"ok")
 
 

@@ -1,0 +1,37 @@
+"""What the web process loads and reaches for when it starts."""
+
+import json
+import os
+import subprocess
+import sys
+
+from django.conf import settings
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "onnxruntime", "anthropic", "openai", "daphne", "faiss")
+
+START = """
+import json, sys
+reached = []
+sys.addaudithook(lambda event, args: event in ("socket.connect", "socket.getaddrinfo") and reached.append(repr(args)))
+import llmsite.asgi
+from llmsite.management.commands import serve_web
+serve_web._config().load()
+modules = {name.split(".")[0] for name in sys.modules}
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")) if sys.platform == "linux" else "VmHWM: 0 kB"
+print(json.dumps({"modules": sorted(modules), "reached": reached, "kilobytes": int(peak.split()[1])}))
+"""
+
+
+def start():
+    environment = {**os.environ, "ENV_FILE": ""}
+    command = [sys.executable, "-c", START]
+    ended = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def test_the_web_process_starts_light_and_calls_nobody():
+    started = start()
+
+    assert not set(HEAVY) & set(started["modules"])
+    assert started["reached"] == []
+    assert started["kilobytes"] < 150_000
