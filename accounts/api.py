@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.authentication import IsSignedIn
+from accounts.authentication import IsSignedIn, user_of
 from accounts.cookies import end_sign_in, set_cookies
 from accounts.credentials import require_csrf
 from accounts.keys import create_key
@@ -41,7 +41,9 @@ class RegisterSerializer(LoginSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if User.objects.filter(username=attrs["username"]).exists():
-            raise serializers.ValidationError({"username": User._meta.get_field("username").error_messages["unique"]})
+            raise serializers.ValidationError(
+                {"username": User._meta.get_field("username").error_messages["unique"]}
+            )
         try:
             validate_password(attrs["password"], User(username=attrs["username"], email=attrs["email"]))
         except DjangoValidationError as error:
@@ -122,20 +124,20 @@ class LogoutView(OpenView):
 
 class MeView(APIView):
     def get(self, request: Request) -> Response:
-        return Response(_me(request.user))
+        return Response(_me(user_of(request)))
 
 
 class ApiKeyListView(APIView):
     permission_classes = (IsSignedIn,)
 
     def get(self, request: Request) -> Response:
-        keys = ApiKey.objects.filter(user=request.user, revoked_at=None).order_by("-created_at")
+        keys = ApiKey.objects.filter(user=user_of(request), revoked_at=None).order_by("-created_at")
         return Response({"results": ApiKeySerializer(keys, many=True).data, "next": None})
 
     def post(self, request: Request) -> Response:
         serializer = ApiKeySerializer(data=request.data)
         values = validated(serializer)
-        key, text = create_key(request.user, **values)
+        key, text = create_key(user_of(request), **values)
         return Response({**ApiKeySerializer(key).data, "key": text}, status=status.HTTP_201_CREATED)
 
 
@@ -143,7 +145,7 @@ class ApiKeyView(APIView):
     permission_classes = (IsSignedIn,)
 
     def delete(self, request: Request, pk: int) -> Response:
-        key = ApiKey.objects.filter(user=request.user, pk=pk).first()
+        key = ApiKey.objects.filter(user=user_of(request), pk=pk).first()
         if key is None or not key.revoke():
             raise NotFound
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -18,7 +19,7 @@ class BearerOrCookie(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[User, Credential] | None:
         credential = authenticate(request._request)
-        return credential and (credential.user, credential)
+        return None if credential is None else (credential.user, credential)
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="llmsite"'
@@ -28,10 +29,9 @@ class HasScope(BasePermission):
     """A signed-in caller whose key, if it is one, has the view's `scope`."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        credential: Credential | None = request.auth
-        if credential is None:
+        if not isinstance(request.auth, Credential):
             return False
-        credential.require(view.scope)  # type: ignore[attr-defined]
+        request.auth.require(view.scope)  # type: ignore[attr-defined]
         return True
 
 
@@ -39,5 +39,10 @@ class IsSignedIn(BasePermission):
     """A person who signed in; a key, however wide, does not reach the account itself."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        credential: Credential | None = request.auth
-        return credential is not None and credential.session is not None
+        return isinstance(request.auth, Credential) and request.auth.session is not None
+
+
+def user_of(request: Request | HttpRequest) -> User:
+    """The user of a request that a permission or `login_required` has let in."""
+    assert isinstance(request.user, User)
+    return request.user

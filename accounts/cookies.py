@@ -38,6 +38,7 @@ def clear_cookies(response: R) -> R:
 def end_sign_in(request: HttpRequest, response: R) -> R:
     """Log out: the sign-in of the request's cookies ends, and the cookies go."""
     sign_out(
-        access=request.COOKIES.get(settings.ACCESS_COOKIE), refresh=request.COOKIES.get(settings.REFRESH_COOKIE)
+        access=request.COOKIES.get(settings.ACCESS_COOKIE),
+        refresh=request.COOKIES.get(settings.REFRESH_COOKIE),
     )
     return clear_cookies(response)

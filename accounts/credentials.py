@@ -105,7 +105,7 @@ def require_csrf(request: HttpRequest) -> None:
 class _CsrfCheck(CsrfViewMiddleware):
     """Django's own check, which answers with the reason in words instead of a page."""
 
-    def _reject(self, request: HttpRequest, reason: str) -> str:  # type: ignore[override]
+    def _reject(self, request: HttpRequest, reason: str) -> str:
         return reason
 
 

@@ -26,7 +26,7 @@ class AuthenticationMiddleware(middleware.AuthenticationMiddleware):
         sign_in = _PageSignIn(request)
         request.page_sign_in = sign_in  # type: ignore[attr-defined]
         request.user = SimpleLazyObject(sign_in.user)  # type: ignore[assignment]
-        request.auser = sync_to_async(sign_in.user)  # type: ignore[method-assign]
+        request.auser = sync_to_async(sign_in.user)
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         sign_in: _PageSignIn | None = getattr(request, "page_sign_in", None)

@@ -39,6 +39,9 @@ class Session(models.Model):
         verbose_name = _("sign-in")
         verbose_name_plural = _("sign-ins")
 
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.user_agent}"
+
 
 class RefreshToken(models.Model):
     """One refresh token of a sign-in, known by its SHA-256 only."""
@@ -47,6 +50,9 @@ class RefreshToken(models.Model):
     session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="refresh_tokens")
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.digest[:8]
 
 
 class Scope(models.TextChoices):
@@ -74,7 +80,9 @@ class ApiKey(models.Model):
     name = models.CharField(_("name"), max_length=100)
     public_id = models.CharField(_("public id"), max_length=8, editable=False)
     secret_digest = models.CharField(max_length=64, editable=False)
-    scopes = models.JSONField(_("scopes"), default=list, blank=True, help_text=_("Empty: all rights of the owner."))
+    scopes = models.JSONField(
+        _("scopes"), default=list, blank=True, help_text=_("Empty: all rights of the owner.")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)

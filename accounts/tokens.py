@@ -57,7 +57,9 @@ def _rotate_once(presented: str) -> TokenPair | None:
     )
     now = timezone.now()
     successor = _successor(presented)
-    won = RefreshToken.objects.filter(digest=_digest(presented), used_at=None, expires_at__gt=now).update(used_at=now)
+    won = RefreshToken.objects.filter(digest=_digest(presented), used_at=None, expires_at__gt=now).update(
+        used_at=now
+    )
     row = token.first()
     if row is None:
         return None

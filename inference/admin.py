@@ -13,7 +13,15 @@ class ChatModelConfigForm(forms.ModelForm):
 @admin.register(ChatModelConfig)
 class ChatModelConfigAdmin(admin.ModelAdmin):
     form = ChatModelConfigForm
-    list_display = ("alias", "label", "provider", "provider_model", "context_window", "is_default", "is_active")
+    list_display = (
+        "alias",
+        "label",
+        "provider",
+        "provider_model",
+        "context_window",
+        "is_default",
+        "is_active",
+    )
     list_filter = ("provider", "is_active")
     search_fields = ("alias", "label", "provider_model")
 
@@ -30,7 +38,15 @@ class ConversationAdmin(HistoryAdmin):
 
 @admin.register(Generation)
 class GenerationAdmin(HistoryAdmin):
-    list_display = ("created_at", "user", "model_alias", "status", "input_tokens", "output_tokens", "latency_ms")
+    list_display = (
+        "created_at",
+        "user",
+        "model_alias",
+        "status",
+        "input_tokens",
+        "output_tokens",
+        "latency_ms",
+    )
     list_select_related = ("user",)
     list_filter = ("status", "provider", "door")
     search_fields = ("=id", "=request_id", "user__username", "model_alias")

@@ -103,7 +103,9 @@ def _find(messages: list[Message], wanted: UUID, role: Role) -> Message:
     for message in messages:
         if message.id == wanted:
             if message.role != role:
-                raise InvalidInput(field="parent", reason=_("A question follows an answer, and an answer a question."))
+                raise InvalidInput(
+                    field="parent", reason=_("A question follows an answer, and an answer a question.")
+                )
             return message
     raise NotFound
 
@@ -129,7 +131,9 @@ def _merge_neighbours(messages: list[ChatMessage]) -> list[ChatMessage]:
     return merged
 
 
-async def _fit(messages: list[ChatMessage], ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> Fitted:
+async def _fit(
+    messages: list[ChatMessage], ask: Ask, model: ChatModelConfig, provider: ChatProvider
+) -> Fitted:
     wanted = ask.sampling.max_tokens or model.max_tokens
     if surely_fits(messages, window=model.context_window, max_tokens=wanted):
         return Fitted(tuple(messages), trimmed=False, max_tokens=wanted)

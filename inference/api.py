@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from accounts.authentication import HasScope
+from accounts.authentication import HasScope, user_of
 from accounts.credentials import arequire_caller
 from accounts.models import Scope, User
 from inference import generations
@@ -47,18 +47,18 @@ class ConversationListView(ChatView, generics.ListCreateAPIView[Conversation]):
     pagination_class = ConversationPages
 
     def get_queryset(self) -> Any:
-        return Conversation.objects.visible_to(self.request.user).listed()
+        return Conversation.objects.visible_to(user_of(self.request)).listed()
 
     def perform_create(self, serializer: BaseSerializer[Conversation]) -> None:
-        serializer.save(owner=self.request.user)
+        serializer.save(owner=user_of(self.request))
 
 
 class ConversationView(ChatView):
     def get(self, request: Request, pk: UUID) -> Response:
-        return Response(ConversationSerializer(access_conversation(request.user, pk)).data)
+        return Response(ConversationSerializer(access_conversation(user_of(request), pk)).data)
 
     def patch(self, request: Request, pk: UUID) -> Response:
-        conversation = access_conversation(request.user, pk)
+        conversation = access_conversation(user_of(request), pk)
         serializer = ConversationSerializer(conversation, data=request.data, partial=True)
         validated(serializer)
         serializer.save()
@@ -66,7 +66,7 @@ class ConversationView(ChatView):
 
     def delete(self, request: Request, pk: UUID) -> Response:
         # An answer that is being written there notices within a beat, and stops.
-        access_conversation(request.user, pk).delete()
+        access_conversation(user_of(request), pk).delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -75,7 +75,7 @@ class MessageListView(ChatView, generics.ListAPIView[Message]):
     pagination_class = MessagePages
 
     def get_queryset(self) -> Any:
-        conversation = access_conversation(self.request.user, self.kwargs["pk"])
+        conversation = access_conversation(user_of(self.request), self.kwargs["pk"])
         return conversation.messages.select_related("generation")
 
 

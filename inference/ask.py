@@ -46,7 +46,7 @@ class Ask:
     provider: str | None = None
     system: str | None = None
     conversation: UUID | None = None
-    parent: UUID | None | NewestLeaf = NEWEST_LEAF
+    parent: UUID | NewestLeaf | None = NEWEST_LEAF
     regenerate: UUID | None = None
     sampling: Sampling = field(default_factory=Sampling)
     listed: bool = True

@@ -16,7 +16,7 @@ from inference.background import own_context
 from inference.events import Failed, is_last
 from inference.models import Generation, access_generation
 from inference.serializers import PredictSerializer
-from llmsite.core.errors import InvalidInput, SiteError
+from llmsite.core.errors import InvalidInput
 from llmsite.core.logs import request_id
 from llmsite.core.middleware import read_request_id
 from llmsite.core.rest import as_site_error, validated
@@ -123,4 +123,9 @@ def _parse(text: str | None) -> dict[str, Any]:
 
 def _failure(error: Exception) -> dict[str, Any]:
     failed = Failed.of(as_site_error(error), request_id.get())
-    return {"type": failed.type, "code": failed.code, "message": failed.message, "request_id": failed.request_id}
+    return {
+        "type": failed.type,
+        "code": failed.code,
+        "message": failed.message,
+        "request_id": failed.request_id,
+    }

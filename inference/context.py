@@ -25,9 +25,7 @@ def surely_fits(messages: Sequence[ChatMessage], *, window: int, max_tokens: int
     return most + max_tokens <= window
 
 
-def fit(
-    messages: Sequence[ChatMessage], counts: Sequence[int], *, window: int, max_tokens: int
-) -> Fitted:
+def fit(messages: Sequence[ChatMessage], counts: Sequence[int], *, window: int, max_tokens: int) -> Fitted:
     """Leave out the oldest turns, whole, until prompt and answer fit into `window` tokens.
 
     The system prompt and the last question stay. Where even those leave less than `max_tokens`,
@@ -43,7 +41,9 @@ def fit(
     return Fitted(kept, trimmed=first > head, max_tokens=room)
 
 
-def _first_that_fits(messages: Sequence[ChatMessage], counts: Sequence[int], *, head: int, budget: int) -> int:
+def _first_that_fits(
+    messages: Sequence[ChatMessage], counts: Sequence[int], *, head: int, budget: int
+) -> int:
     """The index of the oldest kept message: always a question, so that turns stay whole."""
     first = last = len(messages) - 1
     total = 0

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -165,10 +165,9 @@ async def _interrupt(generation: Generation) -> bool:
 async def drain(grace: float) -> None:
     """Take no new work; let running answers end, and stop what still runs after `grace` seconds."""
     draining.began = True
-    deadline = asyncio.get_running_loop().time() + grace
-    while live_answers and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(0.1)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(grace):
+            await live_answers.wait_until_none()
     live_answers.stop_all(ServerRestarting())
-    while live_answers:
-        await asyncio.sleep(0.05)
+    await live_answers.wait_until_none()
     await event_mirror.flush()

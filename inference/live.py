@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 from uuid import UUID
 
 import structlog
@@ -65,7 +65,8 @@ class LiveAnswer:
 
     def stop(self, reason: SiteError | None = None) -> None:
         """End the wait for the next piece, now or as soon as it begins."""
-        self._stop = self._stop or Stopped(reason)
+        if self._stop is None:
+            self._stop = Stopped(reason)
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -78,11 +79,14 @@ class LiveAnswer:
             return await anext(stream)
         except asyncio.CancelledError:
             # A cancellation that is not ours (the client left, the process ends) goes on its way.
-            if self._stop is None or (task is not None and task.uncancel() > 0):
+            if not self._is_ours(task):
                 raise
-            raise self._stop from None
+            raise cast("Stopped", self._stop) from None
         finally:
             self._waiting = None
+
+    def _is_ours(self, task: "asyncio.Task[object] | None") -> bool:
+        return self._stop is not None and (task is None or task.uncancel() == 0)
 
 
 class LiveAnswers:
@@ -91,6 +95,7 @@ class LiveAnswers:
     def __init__(self) -> None:
         self._answers: dict[UUID, LiveAnswer] = {}
         self._beat: asyncio.Task[None] | None = None
+        self._none_left = asyncio.Event()
         self._saving: asyncio.Future[list[UUID]] | None = None
 
     def __len__(self) -> int:
@@ -106,9 +111,16 @@ class LiveAnswers:
         self._answers.pop(answer.generation.pk, None)
         if self._saving is not None:
             await asyncio.wait([self._saving])
-        if not self._answers and self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
+        if not self._answers:
+            self._none_left.set()
+            if self._beat is not None:
+                self._beat.cancel()
+                self._beat = None
+
+    async def wait_until_none(self) -> None:
+        while self._answers:
+            self._none_left = asyncio.Event()
+            await self._none_left.wait()
 
     def stop(self, generation_id: UUID) -> bool:
         """Stop an answer that is written here; False where it is not."""
@@ -151,7 +163,9 @@ def _save_texts(answers: list[LiveAnswer]) -> None:
         pieces = list(answer.pieces)
         answer.saved_pieces = len(pieces)
         messages.append(Message(pk=answer.generation.message_id, content="".join(pieces)))
-        generations.append(Generation(pk=answer.generation.pk, delta_lengths=[len(piece) for piece in pieces]))
+        generations.append(
+            Generation(pk=answer.generation.pk, delta_lengths=[len(piece) for piece in pieces])
+        )
     Message.objects.bulk_update(messages, ["content"])
     Generation.objects.bulk_update(generations, ["delta_lengths"])
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from itertools import takewhile
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -75,14 +76,17 @@ class EventMirror:
                     await self._news.wait()
         return bool(self._queue)
 
-    async def follow(self, generation_id: UUID, after: int, *, tick: float) -> AsyncGenerator[Numbered | None, None]:
+    async def follow(
+        self, generation_id: UUID, after: int, *, tick: float
+    ) -> AsyncGenerator[Numbered | None, None]:
         """The mirrored events behind `after`, to the end; None whenever `tick` seconds bring none.
 
         Ends at once where there is no mirror of this answer.
         """
         if not self._url:
             return
-        key, cursor = _key(generation_id), _stream_id(after)
+        key = _key(generation_id)
+        cursor: Any = _stream_id(after)
         try:
             async with self._connect(patience=tick) as redis:
                 while await redis.exists(key):
@@ -104,7 +108,7 @@ class EventMirror:
             return []
         try:
             async with self._connect() as redis:
-                entries = await redis.xrange(_key(generation_id))
+                entries: Any = await redis.xrange(_key(generation_id))
         except RedisError as error:
             log.warning("mirror_failed", error=str(error))
             return []
@@ -131,7 +135,7 @@ async def _send(redis: Redis, batch: list[Numbered]) -> None:
 def _entries(answer: object) -> list[tuple[bytes, dict[bytes, bytes]]]:
     # One key was asked for; protocol 3 answers with a mapping, protocol 2 with pairs.
     streams = answer.values() if isinstance(answer, dict) else (pair[1] for pair in answer)  # type: ignore[attr-defined]
-    entries = list(streams)[0]
+    entries = next(iter(streams))
     return entries[0] if entries and isinstance(entries[0], list) else entries
 
 

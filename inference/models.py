@@ -71,7 +71,8 @@ class ChatModelConfig(models.Model):
                 fields=["is_default"], condition=Q(is_default=True), name="inference_model_one_default"
             ),
             models.CheckConstraint(
-                condition=Q(input_price__gte=0, output_price__gte=0), name="inference_model_prices_not_negative"
+                condition=Q(input_price__gte=0, output_price__gte=0),
+                name="inference_model_prices_not_negative",
             ),
             models.CheckConstraint(
                 condition=Q(context_window__gte=1, max_tokens__gte=1), name="inference_model_sizes_positive"
@@ -108,7 +109,9 @@ class Conversation(models.Model):
     """A tree of messages; its owner sees it. One-off questions of programs are kept but not listed."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="conversations", verbose_name=_("owner"))
+    owner = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="conversations", verbose_name=_("owner")
+    )
     title = models.CharField(_("title"), max_length=TITLE_LENGTH, blank=True)
     model = models.CharField(_("model"), max_length=100, blank=True)
     is_listed = models.BooleanField(_("listed"), default=True)
@@ -154,7 +157,9 @@ class Message(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
-    parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="children")
+    parent = models.ForeignKey(
+        "self", on_delete=models.CASCADE, null=True, blank=True, related_name="children"
+    )
     role = models.CharField(max_length=10, choices=Role.choices)
     content = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -207,7 +212,9 @@ class Generation(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="generations", verbose_name=_("user"))
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="generations", verbose_name=_("user")
+    )
     message = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="generation")
     status = models.CharField(_("status"), max_length=12, choices=Status.choices, default=Status.QUEUED)
     door = models.CharField(_("door"), max_length=20)
@@ -242,12 +249,16 @@ class Generation(models.Model):
         verbose_name_plural = _("answers")
         constraints = [
             models.CheckConstraint(condition=Q(status__in=Status.values), name="inference_generation_status"),
-            models.CheckConstraint(condition=Q(cost_micro__gte=0), name="inference_generation_cost_not_negative"),
+            models.CheckConstraint(
+                condition=Q(cost_micro__gte=0), name="inference_generation_cost_not_negative"
+            ),
         ]
         indexes = [
             # The sweep for answers whose process died looks at the few that run.
             models.Index(
-                fields=["heartbeat_at"], condition=Q(status__in=["queued", "streaming"]), name="inference_gen_running"
+                fields=["heartbeat_at"],
+                condition=Q(status__in=["queued", "streaming"]),
+                name="inference_gen_running",
             ),
             models.Index(fields=["user", "-created_at"], name="inference_gen_by_user"),
         ]

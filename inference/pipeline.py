@@ -59,14 +59,18 @@ async def answer(turn: Turn) -> AsyncGenerator[Event, None]:
     outcome: Outcome | None = None
     started = False
     try:
-        async with aclosing(cast("AsyncGenerator[ProviderEvent, None]", turn.provider.stream(turn.request))) as stream:
+        async with aclosing(
+            cast("AsyncGenerator[ProviderEvent, None]", turn.provider.stream(turn.request))
+        ) as stream:
             while outcome is None:
                 step = await _next(live, stream)
                 outcome = step if isinstance(step, Outcome) else None
                 if not started and (outcome is None or outcome.error is None):
                     started = True
                     await database_sync_to_async(turn.generation.begin)()
-                    yield Started(str(turn.conversation.pk), str(turn.generation.message_id), turn.model.alias)
+                    yield Started(
+                        str(turn.conversation.pk), str(turn.generation.message_id), turn.model.alias
+                    )
                 if isinstance(step, TextDelta):
                     live.append(step.text)
                     yield Delta(step.text)

@@ -48,7 +48,9 @@ class SamplingSerializer(StrictSerializer):
 
     def sampling(self) -> Sampling:
         values = self.validated_data
-        given = {name: values[name] for name in ("max_tokens", "temperature", "top_p", "seed") if name in values}
+        given = {
+            name: values[name] for name in ("max_tokens", "temperature", "top_p", "seed") if name in values
+        }
         return Sampling(stop=tuple(values.get("stop", ())), **given)
 
 
@@ -56,7 +58,9 @@ class PredictSerializer(SamplingSerializer):
     prompt = PromptField()
     model = serializers.CharField(required=False, max_length=100)
     provider = serializers.CharField(required=False, max_length=50)
-    system = serializers.CharField(required=False, max_length=100_000, allow_blank=True, trim_whitespace=False)
+    system = serializers.CharField(
+        required=False, max_length=100_000, allow_blank=True, trim_whitespace=False
+    )
     conversation = serializers.UUIDField(required=False)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -72,12 +76,14 @@ class PredictSerializer(SamplingSerializer):
 class NewMessageSerializer(SamplingSerializer):
     prompt = PromptField(required=False)
     model = serializers.CharField(required=False, max_length=100)
-    parent = serializers.UUIDField(required=False, allow_null=True)
+    parent = serializers.UUIDField(required=False, allow_null=True)  # type: ignore[assignment]
     regenerate = serializers.UUIDField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("prompt" in attrs) == ("regenerate" in attrs):
-            raise serializers.ValidationError({"prompt": _("Send either a prompt or the answer to regenerate.")})
+            raise serializers.ValidationError(
+                {"prompt": _("Send either a prompt or the answer to regenerate.")}
+            )
         return attrs
 
 
@@ -145,5 +151,12 @@ class ModelSerializer(serializers.ModelSerializer[ChatModelConfig]):
     class Meta:
         model = ChatModelConfig
         fields = (
-            "alias", "label", "provider", "context_window", "max_tokens", "input_price", "output_price", "is_default",
-        )  # fmt: skip
+            "alias",
+            "label",
+            "provider",
+            "context_window",
+            "max_tokens",
+            "input_price",
+            "output_price",
+            "is_default",
+        )

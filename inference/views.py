@@ -13,6 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts.authentication import user_of
 from accounts.models import User
 from inference import generations
 from inference.ask import Ask
@@ -47,11 +48,12 @@ async def _ask(request: HttpRequest, user: User, pk: UUID | None) -> HttpRespons
     try:
         turn = await generations.start(_read_ask(request, user, pk, prompt))
     except Exception as error:
-        if isinstance(error := as_site_error(error), SiteError) and not isinstance(error, NotFound):
-            public = describe(error)
-            draft = {"error": public.message, "draft": prompt}
-            return await sync_to_async(_chat_page)(request, user, pk, status=public.status, **draft)
-        raise
+        refusal = as_site_error(error)
+        if not isinstance(refusal, SiteError) or isinstance(refusal, NotFound):
+            raise
+        public = describe(refusal)
+        draft = {"error": public.message, "draft": prompt}
+        return await sync_to_async(_chat_page)(request, user, pk, status=public.status, **draft)
     return redirect(turn.conversation)
 
 
@@ -68,7 +70,9 @@ def _read_ask(request: HttpRequest, user: User, pk: UUID | None, prompt: str) ->
     )
 
 
-def _chat_page(request: HttpRequest, user: User, pk: UUID | None, *, status: int = 200, **extra: Any) -> HttpResponse:
+def _chat_page(
+    request: HttpRequest, user: User, pk: UUID | None, *, status: int = 200, **extra: Any
+) -> HttpResponse:
     conversation = access_conversation(user, pk) if pk else None
     models = list(ChatModelConfig.objects.active())
     conversations, older = _conversations(request, user)
@@ -122,7 +126,7 @@ def _uuid(raw: str | None) -> UUID | None:
 @require_POST
 @login_required
 def rename(request: HttpRequest, pk: UUID) -> HttpResponse:
-    conversation = access_conversation(_signed_in(request), pk)
+    conversation = access_conversation(user_of(request), pk)
     title = " ".join(request.POST.get("title", "").split())
     if not title or len(title) > TITLE_LENGTH or "\x00" in title:
         reason = _("A title has 1 to %(limit)d characters.") % {"limit": TITLE_LENGTH}
@@ -135,10 +139,5 @@ def rename(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 @login_required
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    access_conversation(_signed_in(request), pk).delete()
+    access_conversation(user_of(request), pk).delete()
     return redirect("chat")
-
-
-def _signed_in(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user

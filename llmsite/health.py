@@ -24,7 +24,12 @@ ENDPOINTS = ["/", "/api/predict", "/api/predict/stream", "/ws/chat/", "/health/r
 
 @json_door("GET", "HEAD")
 async def live(request: HttpRequest) -> JsonResponse:
-    body = {"status": "ok", "version": llmsite.__version__, "timestamp": timezone.now(), "endpoints": ENDPOINTS}
+    body = {
+        "status": "ok",
+        "version": llmsite.__version__,
+        "timestamp": timezone.now(),
+        "endpoints": ENDPOINTS,
+    }
     return JsonResponse(body)
 
 
@@ -84,6 +89,10 @@ async def _model() -> str | None:
 async def _model_state(url: str) -> str | None:
     try:
         async with http.send("GET", url, connect_timeout=PART_SECONDS) as response:
-            return None if response.status == 200 else f"The model process answers with status {response.status}."
+            return (
+                None
+                if response.status == 200
+                else f"The model process answers with status {response.status}."
+            )
     except OSError:
         return "The model process is not running; its log says why."

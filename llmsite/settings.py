@@ -77,7 +77,8 @@ TEMPLATES = [
 # Messages ride in a signed cookie, because the site has one sign-in and no Django session beside it.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 SILENCED_SYSTEM_CHECKS = [
-    "admin.E410",  # The admin asks for SessionMiddleware; our sign-in needs no session (accounts/middleware.py).
+    # The admin asks for SessionMiddleware; our sign-in needs no session (accounts/middleware.py).
+    "admin.E410",
 ]
 
 # --- Stores --------------------------------------------------------------------------------------
@@ -108,7 +109,9 @@ else:
 # --- Models and providers ------------------------------------------------------------------------
 
 DEVICE = env.one_of("DEVICE", "auto", ("auto", "cuda", "mps", "cpu"))
-DEFAULT_MODEL = env.text("DEFAULT_MODEL", "smollm2-135m-instruct", form="the alias of a model", example="claude-sonnet")
+DEFAULT_MODEL = env.text(
+    "DEFAULT_MODEL", "smollm2-135m-instruct", form="the alias of a model", example="claude-sonnet"
+)
 LOCAL_MODEL_PATH = env.text(
     "LOCAL_MODEL_PATH", form="a Hugging Face folder or id, or a GGUF file", example="Qwen/Qwen3-0.6B"
 )
@@ -239,6 +242,6 @@ STORAGES = {
 LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
 LOGGING = logging_config(LOG_LEVEL.upper())
 
-HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")
+HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")  # noqa: S104
 PORT = env.whole("PORT", 8000, least=1)
 TRUSTED_PROXIES = env.items("TRUSTED_PROXIES", [], example="10.0.0.0/8")

@@ -45,7 +45,9 @@ def test_the_command_refuses_in_one_line(args, reason, alice):
     assert not ApiKey.objects.exists()
 
 
-@pytest.mark.parametrize("change", [lambda text: text[:-1] + "x", lambda text: text[:20] + "A" + text[21:], str.upper])
+@pytest.mark.parametrize(
+    "change", [lambda text: text[:-1] + "x", lambda text: text[:20] + "A" + text[21:], str.upper]
+)
 def test_a_changed_key_costs_no_query(change, alice, django_assert_num_queries):
     _, text = create_key(alice, "test")
 
@@ -71,7 +73,9 @@ def test_a_key_is_limited_to_its_scopes(client, alice, models):
 
 
 @pytest.mark.parametrize(
-    "end", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now() - timedelta(seconds=1)}], ids=["revoked", "expired"]
+    "end",
+    [{"revoked_at": timezone.now()}, {"expires_at": timezone.now() - timedelta(seconds=1)}],
+    ids=["revoked", "expired"],
 )
 def test_an_ended_key_opens_nothing(end, client, alice):
     headers = bearer(alice)

@@ -140,7 +140,10 @@ class TestScripts:
         sign_in_client(client, alice)
 
         answer = client.post(
-            "/api/conversations", {}, content_type="application/json", headers={"X-CSRFToken": token, **headers}
+            "/api/conversations",
+            {},
+            content_type="application/json",
+            headers={"X-CSRFToken": token, **headers},
         )
 
         assert answer.status_code == 403
@@ -171,12 +174,16 @@ class TestScripts:
         for cookie in signed_in_cookies(answer).values():
             assert cookie.value not in answer.content.decode()
         assert client.get("/api/auth/me").json()["username"] == "alice"
-        again = client.post("/api/auth/refresh", {}, content_type="application/json", headers={"X-CSRFToken": token})
+        again = client.post(
+            "/api/auth/refresh", {}, content_type="application/json", headers={"X-CSRFToken": token}
+        )
         assert again.status_code == 204
 
     def test_a_weak_password_is_named(self, client):
         answer = client.post(
-            "/api/auth/register", {"username": "dora", "password": "12345678"}, content_type="application/json"
+            "/api/auth/register",
+            {"username": "dora", "password": "12345678"},
+            content_type="application/json",
         )
 
         assert answer.status_code == 400
@@ -190,7 +197,9 @@ class TestPrograms:
         ).json()
 
         me = client.get("/api/auth/me", headers={"Authorization": f"Bearer {pair['access']}"})
-        renewed = client.post("/api/auth/refresh", {"refresh": pair["refresh"]}, content_type="application/json")
+        renewed = client.post(
+            "/api/auth/refresh", {"refresh": pair["refresh"]}, content_type="application/json"
+        )
 
         assert me.json()["username"] == "alice"
         assert renewed.json()["refresh"] != pair["refresh"]
@@ -226,7 +235,12 @@ class TestPrograms:
     def test_another_algorithm_opens_nothing(self, algorithm, client, alice):
         session = Session.objects.create(user=alice)
         token = AccessToken.for_user(alice)
-        payload = {**token.payload, "sid": str(session.pk), "aud": "llmsite", "iss": settings.SIMPLE_JWT["ISSUER"]}
+        payload = {
+            **token.payload,
+            "sid": str(session.pk),
+            "aud": "llmsite",
+            "iss": settings.SIMPLE_JWT["ISSUER"],
+        }
 
         assert read_me(client, payload, algorithm=algorithm).status_code == 401
 
@@ -235,7 +249,9 @@ class TestPrograms:
         headers = bearer(alice)
         User.objects.filter(pk=alice.pk).update(is_active=False)
 
-        assert client.get("/api/auth/me", headers={"Authorization": f"Bearer {pair.access}"}).status_code == 401
+        assert (
+            client.get("/api/auth/me", headers={"Authorization": f"Bearer {pair.access}"}).status_code == 401
+        )
         assert client.get("/api/auth/me", headers=headers).status_code == 401
         with pytest.raises(NotSignedIn):
             rotate(pair.refresh)

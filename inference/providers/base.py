@@ -102,6 +102,5 @@ class ChatProvider(ABC):
         """
         return estimate_tokens(messages)
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027 - most providers have nothing to release
         """Release connections; the provider is not used afterwards."""
-        return None

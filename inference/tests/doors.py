@@ -50,7 +50,9 @@ async def by_stream(user: User, prompt: str, model: str) -> str:
 
 async def by_conversation(user: User, prompt: str, model: str) -> str:
     conversation = (await post(user, "/api/conversations", {})).json()
-    asked = await post(user, f"/api/conversations/{conversation['id']}/messages", {"prompt": prompt, "model": model})
+    asked = await post(
+        user, f"/api/conversations/{conversation['id']}/messages", {"prompt": prompt, "model": model}
+    )
     assert asked.status_code == 202, asked.content
     headers = await sync_to_async(bearer)(user)
     generation = asked.json()["message"]["generation"]["id"]

@@ -26,7 +26,13 @@ def kept(fitted):
 
 @pytest.mark.parametrize(
     ("window", "expected"),
-    [(100, "S1a2b3"), (58 + REPLY_TOKENS, "S2b3"), (50 + REPLY_TOKENS, "S2b3"), (49 + REPLY_TOKENS, "S3"), (30 + REPLY_TOKENS, "S3")],
+    [
+        (100, "S1a2b3"),
+        (58 + REPLY_TOKENS, "S2b3"),
+        (50 + REPLY_TOKENS, "S2b3"),
+        (49 + REPLY_TOKENS, "S3"),
+        (30 + REPLY_TOKENS, "S3"),
+    ],
 )
 def test_the_oldest_turns_go_first_and_whole(window, expected):
     fitted = fit(TURNS, [10] * 6, window=window, max_tokens=10)
@@ -73,7 +79,14 @@ TREE = [message(1), message(2, 1), message(3, 2), message(4, 3), message(5, 1), 
 
 @pytest.mark.parametrize(
     ("at", "expected"),
-    [(None, [1, 5, 6, 7]), (2, [1, 2, 3, 4]), (3, [1, 2, 3, 4]), (1, [1, 5, 6, 7]), (6, [1, 5, 6, 7]), (99, [1, 5, 6, 7])],
+    [
+        (None, [1, 5, 6, 7]),
+        (2, [1, 2, 3, 4]),
+        (3, [1, 2, 3, 4]),
+        (1, [1, 5, 6, 7]),
+        (6, [1, 5, 6, 7]),
+        (99, [1, 5, 6, 7]),
+    ],
 )
 def test_a_branch_goes_through_the_message_to_its_newest_leaf(at, expected):
     branch = shown_branch(TREE, at and UUID(int=at))

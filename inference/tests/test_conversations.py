@@ -80,7 +80,9 @@ async def test_a_parent_of_another_conversation_is_missing(alice, models):
 
 
 async def test_a_long_conversation_is_trimmed_and_says_so(alice, models):
-    await ChatModelConfig.objects.filter(alias="scripted").aupdate(context_window=60, max_tokens=10, system_prompt="Be kind")
+    await ChatModelConfig.objects.filter(alias="scripted").aupdate(
+        context_window=60, max_tokens=10, system_prompt="Be kind"
+    )
     conversation = await new_conversation(alice)
     for number in range(6):
         asked = await ask(alice, conversation, prompt=f"Question {number} " + "word " * 10)
@@ -140,7 +142,11 @@ def test_a_stranger_sees_changes_and_deletes_nothing(alice, charlie, models):
         client.delete(path),
         client.get(f"{path}/messages"),
         client.post(f"{path}/messages", {"prompt": "x"}, content_type="application/json"),
-        client.post("/api/predict", {"prompt": "x", "conversation": str(conversation.pk)}, content_type="application/json"),
+        client.post(
+            "/api/predict",
+            {"prompt": "x", "conversation": str(conversation.pk)},
+            content_type="application/json",
+        ),
     ]
 
     assert [answer.status_code for answer in answers] == [404] * 6
@@ -191,9 +197,13 @@ def test_the_page_costs_the_same_for_few_and_many(alice, models, django_assert_n
     parent = None
     for number in range(40):
         role = "assistant" if number % 2 else "user"
-        parent = Message.objects.create(conversation=conversation, parent=parent, role=role, content=f"turn {number}")
+        parent = Message.objects.create(
+            conversation=conversation, parent=parent, role=role, content=f"turn {number}"
+        )
         if role == "assistant":
-            Generation.objects.create(user=alice, message=parent, model_alias="echo", provider="echo", status="finished")
+            Generation.objects.create(
+                user=alice, message=parent, model_alias="echo", provider="echo", status="finished"
+            )
 
     # The sign-in, the conversation, the models, the list of conversations, the messages.
     with django_assert_num_queries(5):

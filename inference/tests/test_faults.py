@@ -4,6 +4,8 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from http.client import HTTPException
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -21,19 +23,17 @@ STREAMS = 50
 def call(site, headers, path, body=None):
     """POST `body`, or GET; the open response."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{site.url}{path}", data=data, headers={**headers, "Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{site.url}{path}", data=data, headers={**headers, "Content-Type": "application/json"}
+    )
     return urllib.request.urlopen(request, timeout=60)
 
 
 def read_events(response):
     """The events of a stream up to its end, or to where the connection broke."""
     events = []
-    try:
-        for line in response:
-            if line.startswith(b"data: "):
-                events.append(json.loads(line[6:]))
-    except OSError:
-        pass
+    with suppress(OSError, HTTPException):
+        events.extend(json.loads(line[6:]) for line in response if line.startswith(b"data: "))
     return events
 
 
@@ -41,7 +41,9 @@ def read_events(response):
 async def test_a_killed_process_leaves_no_answer_running_and_loses_no_text(alice, models):
     headers = await sync_to_async(bearer)(alice)
     with Site() as first:
-        stream = await asyncio.to_thread(call, first, headers, "/api/predict/stream", {"prompt": "Go on", "model": "slow"})
+        stream = await asyncio.to_thread(
+            call, first, headers, "/api/predict/stream", {"prompt": "Go on", "model": "slow"}
+        )
         reading = asyncio.ensure_future(asyncio.to_thread(read_events, stream))
         await until(lambda: Generation.objects.exclude(delta_lengths=[]).exists())
         first.kill()
@@ -51,9 +53,14 @@ async def test_a_killed_process_leaves_no_answer_running_and_loses_no_text(alice
 
     with Site() as second:
         # The sweep takes an answer for dead when its process has been silent for a while.
-        row = await until(lambda: Generation.objects.select_related("message").filter(status=Status.INTERRUPTED).first(), seconds=60)
+        row = await until(
+            lambda: Generation.objects.select_related("message").filter(status=Status.INTERRUPTED).first(),
+            seconds=60,
+        )
         path = f"/api/generations/{generation}/events"
-        rest = await asyncio.to_thread(lambda: read_events(call(second, {**headers, "Last-Event-ID": "1"}, path)))
+        rest = await asyncio.to_thread(
+            lambda: read_events(call(second, {**headers, "Last-Event-ID": "1"}, path))
+        )
 
     assert row.message.content
     assert [event["seq"] for event in rest] == list(range(2, len(rest) + 2))
@@ -68,7 +75,13 @@ async def test_sigterm_ends_fifty_streams_in_order(alice, models):
     with Site("--drain-seconds=3") as site:
         streams = await asyncio.gather(
             *(
-                asyncio.to_thread(call, site, headers, "/api/predict/stream", {"prompt": f"Go on {n}", "model": "endless" if n % 2 else "slow"})
+                asyncio.to_thread(
+                    call,
+                    site,
+                    headers,
+                    "/api/predict/stream",
+                    {"prompt": f"Go on {n}", "model": "endless" if n % 2 else "slow"},
+                )
                 for n in range(STREAMS)
             )
         )

@@ -34,11 +34,8 @@ async def started(user, model="endless", **values):
 
 
 async def ended(turn):
-    return await until(
-        lambda: Generation.objects.select_related("message").exclude(status__in=["queued", "streaming"]).filter(
-            pk=turn.generation.pk
-        ).first()
-    )  # fmt: skip
+    rows = Generation.objects.select_related("message").filter(pk=turn.generation.pk)
+    return await until(rows.exclude(status__in=["queued", "streaming"]).first)
 
 
 async def test_stop_reaches_the_provider_and_keeps_the_text(alice, models):
@@ -65,7 +62,7 @@ async def test_a_stop_asked_for_in_another_process_is_seen_within_a_beat(alice, 
 
 
 async def test_deleting_a_conversation_stops_its_answer(alice, models):
-    turn = await started(alice)
+    await started(alice)
 
     await Conversation.objects.all().adelete()
 
@@ -204,7 +201,9 @@ async def test_the_sweep_ends_what_a_dead_process_left(alice, models):
 
     states = {row.pk: row.status async for row in Generation.objects.all()}
     assert states == {dead.pk: "interrupted", alive.pk: "streaming", done.pk: "finished"}
-    events = [n.as_dict() for n in replay(await Generation.objects.select_related("message").aget(pk=dead.pk))]
+    events = [
+        n.as_dict() for n in replay(await Generation.objects.select_related("message").aget(pk=dead.pk))
+    ]
     assert [event["type"] for event in events] == ["started", "delta", "delta", "error"]
     assert "".join(event.get("text", "") for event in events) == "Half an ans"
 

@@ -12,6 +12,6 @@ T = TypeVar("T")
 async def until(condition: Callable[[], T], *, seconds: float = 10.0) -> T:
     """The first true value of `condition()`; the limit is for a test that fails."""
     async with asyncio.timeout(seconds):
-        while not (found := await sync_to_async(condition)()):
+        while not (found := await sync_to_async(condition)()):  # noqa: ASYNC110 - any condition can be given
             await asyncio.sleep(0.01)
     return found

@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 
 SECRET_KEY_BYTES = 32
-SECRET_KEY_COMMAND = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+HOW_TO_MAKE_ONE = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
 _RATE = re.compile(r"^[1-9]\d*/[smhd]$")
 
 
@@ -60,25 +60,35 @@ class Environment:
 
     def whole(self, name: str, default: int, *, least: int = 0) -> int:
         form = f"a whole number from {least} up"
-        return self.read(name, default, form=form, example=str(default), parse=lambda raw: _at_least(int(raw), least))
+        return self.read(
+            name, default, form=form, example=str(default), parse=lambda raw: _at_least(int(raw), least)
+        )
 
     def seconds(self, name: str, default: float) -> float:
         form = "a number of seconds above 0"
-        return self.read(name, default, form=form, example=str(default), parse=lambda raw: _above_zero(float(raw)))
+        return self.read(
+            name, default, form=form, example=str(default), parse=lambda raw: _above_zero(float(raw))
+        )
 
     def one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         form = f"one of {', '.join(choices)}"
-        return self.read(name, default, form=form, example=choices[-1], parse=lambda raw: _choose(raw, choices))
+        return self.read(
+            name, default, form=form, example=choices[-1], parse=lambda raw: _choose(raw, choices)
+        )
 
     def items(self, name: str, default: list[str], *, example: str) -> list[str]:
-        return self.read(name, default, form="a list separated by commas", example=example, parse=_parse_items)
+        return self.read(
+            name, default, form="a list separated by commas", example=example, parse=_parse_items
+        )
 
     def rate(self, name: str, default: str) -> str:
         form = "a number of requests, a slash, and s, m, h or d"
         return self.read(name, default, form=form, example="60/m", parse=_parse_rate)
 
     def path(self, name: str, default: Path) -> Path:
-        return self.read(name, default, form="a folder", example="/srv/llmsite", parse=lambda raw: Path(raw).expanduser())
+        return self.read(
+            name, default, form="a folder", example="/srv/llmsite", parse=lambda raw: Path(raw).expanduser()
+        )
 
     def url(self, name: str, default: str = "", *, example: str) -> str:
         form = "an address that starts with http:// or https://"
@@ -95,16 +105,27 @@ class Environment:
         self.declared[name] = Declared(name, None, "at least 32 random bytes", "")
         value = self._env.str(name, default="")
         if not value:
-            raise ImproperlyConfigured(f"{name} is not set. Make one: {SECRET_KEY_COMMAND}")
+            raise ImproperlyConfigured(f"{name} is not set. Make one: {HOW_TO_MAKE_ONE}")
         if len(value.encode()) < SECRET_KEY_BYTES:
-            raise ImproperlyConfigured(f"{name} is shorter than {SECRET_KEY_BYTES} bytes. Make one: {SECRET_KEY_COMMAND}")
+            raise ImproperlyConfigured(
+                f"{name} is shorter than {SECRET_KEY_BYTES} bytes. Make one: {HOW_TO_MAKE_ONE}"
+            )
         if len(set(value)) < 8 or value.startswith("django-insecure-") or _stands_in(value, example_file):
-            raise ImproperlyConfigured(f"{name} is an example, not a secret. Make one: {SECRET_KEY_COMMAND}")
+            raise ImproperlyConfigured(f"{name} is an example, not a secret. Make one: {HOW_TO_MAKE_ONE}")
         return value
 
 
 def _parse_flag(raw: str) -> bool:
-    values = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    values = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
     if raw.lower() not in values:
         raise ValueError(raw)
     return values[raw.lower()]

@@ -163,7 +163,9 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     NotSignedIn: ErrorRow(401, "not_authenticated", _("Sign in, or send a valid bearer token.")),
     WrongCredentials: ErrorRow(401, "wrong_credentials", _("The user name or the password is not right.")),
     NotAllowed: ErrorRow(403, "permission_denied", _("You may not do this.")),
-    CsrfFailed: ErrorRow(403, "csrf_failed", _("The request did not come from our own page. Reload it and try again.")),
+    CsrfFailed: ErrorRow(
+        403, "csrf_failed", _("The request did not come from our own page. Reload it and try again.")
+    ),
     NotFound: ErrorRow(404, "not_found", _("There is no such object.")),
     MethodNotAllowed: ErrorRow(405, "method_not_allowed", _("This address does not take that method.")),
     UnsupportedMediaType: ErrorRow(415, "unsupported_media_type", _("Send the body as application/json.")),
@@ -174,8 +176,12 @@ TABLE: dict[type[SiteError], ErrorRow] = {
         "context_length_exceeded",
         _("The prompt has {tokens} tokens; this model takes {limit} at most."),
     ),
-    ServerRestarting: ErrorRow(503, "server_restarting", _("The server is restarting. Try again in a moment.")),
-    Interrupted: ErrorRow(503, "interrupted", _("The server stopped while it wrote this answer. What it had is kept.")),
+    ServerRestarting: ErrorRow(
+        503, "server_restarting", _("The server is restarting. Try again in a moment.")
+    ),
+    Interrupted: ErrorRow(
+        503, "interrupted", _("The server stopped while it wrote this. What it had is kept.")
+    ),
     ProviderFailure: ErrorRow(502, "provider_error", _("The provider “{provider}” failed.")),
     ProviderNotConfigured: ErrorRow(
         503,
@@ -188,15 +194,21 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     LocalModelUnavailable: ErrorRow(
         503,
         "model_unavailable",
-        _("The local model is not running yet. Try again in a moment; the log of its process says why if it lasts."),
+        _(
+            "The local model is not running yet. Try again in a moment. If it lasts, the log of `model` says why."
+        ),
     ),
     ProviderRateLimited: ErrorRow(
         503, "provider_rate_limited", _("The provider “{provider}” takes no more requests at the moment.")
     ),
     ProviderRejected: ErrorRow(502, "provider_rejected", _("The provider “{provider}” refused the request.")),
-    ProviderTimeout: ErrorRow(504, "provider_timeout", _("The provider “{provider}” did not answer in time.")),
+    ProviderTimeout: ErrorRow(
+        504, "provider_timeout", _("The provider “{provider}” did not answer in time.")
+    ),
     UpstreamCut: ErrorRow(
-        502, "upstream_cut", _("The provider “{provider}” stopped in the middle. What it had written is kept.")
+        502,
+        "upstream_cut",
+        _("The provider “{provider}” stopped in the middle. What it had written is kept."),
     ),
 }
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -29,7 +29,7 @@ from llmsite.core.logs import request_id
 
 log = structlog.get_logger("llmsite.errors")
 
-AsyncView = Callable[..., Awaitable[HttpResponseBase]]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
 def error_response(error: BaseException) -> JsonResponse:

@@ -43,7 +43,9 @@ def filled(route):
 
 
 @pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete"])
-@pytest.mark.parametrize("route", sorted({route for route in routes() if not route.startswith("admin/")} - OPEN))
+@pytest.mark.parametrize(
+    "route", sorted({route for route in routes() if not route.startswith("admin/")} - OPEN)
+)
 def test_everything_else_is_closed(route, method, models):
     answer = getattr(Client(), method)(filled(route), content_type="application/json")
 
@@ -70,7 +72,9 @@ def test_every_answer_has_the_headers_that_protect_it(client, alice, models):
         assert answer["X-Request-ID"]
 
 
-@pytest.mark.parametrize(("sent", "kept"), [("trace-0123456789", True), ("x", False), ("a b" * 5, False), ("a" * 200, False)])
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("trace-0123456789", True), ("x", False), ("a b" * 5, False), ("a" * 200, False)]
+)
 def test_a_well_formed_request_id_is_kept(sent, kept, client):
     assert (client.get("/health/live", headers={"X-Request-ID": sent})["X-Request-ID"] == sent) is kept
 
@@ -99,7 +103,10 @@ def test_static_files_are_served_with_their_type(client):
     assert answer.status_code == 200
     assert answer["Content-Type"].startswith("text/css")
     assert int(answer["Content-Length"]) == len(answer.content)
-    assert client.get("/static/css/base.css", headers={"If-None-Match": answer["ETag"]}).status_code in (200, 304)
+    assert client.get("/static/css/base.css", headers={"If-None-Match": answer["ETag"]}).status_code in (
+        200,
+        304,
+    )
     assert client.get("/static/../manage.py").status_code == 404
 
 

@@ -7,25 +7,41 @@ import sys
 
 from django.conf import settings
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "onnxruntime", "anthropic", "openai", "daphne", "faiss")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "onnxruntime",
+    "anthropic",
+    "openai",
+    "daphne",
+    "faiss",
+)
 
 START = """
-import json, sys
+import json, resource, sys
 reached = []
-sys.addaudithook(lambda event, args: event in ("socket.connect", "socket.getaddrinfo") and reached.append(repr(args)))
+
+def watch(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        reached.append(repr(args))
+
+sys.addaudithook(watch)
 import llmsite.asgi
 from llmsite.management.commands import serve_web
 serve_web._config().load()
 modules = {name.split(".")[0] for name in sys.modules}
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")) if sys.platform == "linux" else "VmHWM: 0 kB"
-print(json.dumps({"modules": sorted(modules), "reached": reached, "kilobytes": int(peak.split()[1])}))
+kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform == "linux" else 1024)
+print(json.dumps({"modules": sorted(modules), "reached": reached, "kilobytes": kilobytes}))
 """
 
 
 def start():
     environment = {**os.environ, "ENV_FILE": ""}
     command = [sys.executable, "-c", START]
-    ended = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=True
+    )
     return json.loads(ended.stdout.splitlines()[-1])
 
 

@@ -19,9 +19,15 @@ class Command(BaseCommand):
         parser.add_argument("username")
         parser.add_argument("--name", required=True, help="what the key is for")
         parser.add_argument(
-            "--scopes", nargs="*", choices=Scope.values, default=[], help="limit the key; without: all the owner's rights"
+            "--scopes",
+            nargs="*",
+            choices=Scope.values,
+            default=[],
+            help="limit the key; without: all the owner's rights",
         )
-        parser.add_argument("--expires", type=_moment, help="a date (2027-01-31) or a moment (2027-01-31T12:00)")
+        parser.add_argument(
+            "--expires", type=_moment, help="a date (2027-01-31) or a moment (2027-01-31T12:00)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         user = User.objects.filter(username=options["username"]).first()
