@@ -39,6 +39,22 @@ class ChatModelConfigQuerySet(models.QuerySet["ChatModelConfig"]):
             raise ModelNotFound(model=alias or provider or settings.DEFAULT_MODEL)
         return row
 
+    @transaction.atomic
+    def served_locally(self, name: str, *, context_window: int) -> None:
+        """Keep the local rows true: the engine serves the model `name` now, and no other.
+
+        A new model gets a row. Where another local one was the default, it takes that place.
+        """
+        local = self.filter(provider="local")
+        gone = local.exclude(provider_model=name)
+        was_default = gone.filter(is_default=True).exists()
+        gone.update(is_active=False, is_default=False)
+        if not local.filter(provider_model=name).update(is_active=True, context_window=context_window):
+            self.create(alias=name, provider="local", provider_model=name, context_window=context_window)
+        if was_default or not self.filter(is_default=True).exists():
+            row = local.filter(provider_model=name).order_by("pk")[:1]
+            self.filter(pk__in=[found.pk for found in row]).update(is_default=True)
+
 
 class ChatModelConfig(models.Model):
     """A model that can be asked: what users call it, who serves it, what it takes and costs."""

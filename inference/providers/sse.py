@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_EVENT_BYTES = 1 << 20
 """A single event above this is no piece of an answer; it is refused before it fills the memory."""
@@ -15,8 +15,7 @@ class EventTooLarge(ValueError):
     """An event did not end within `MAX_EVENT_BYTES`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event: its name (`message` unless it has one) and its data."""
 
     name: str
@@ -38,12 +37,11 @@ class EventParser:
 
     def feed(self, received: bytes) -> Iterator[Event]:
         """Yield the events that `received` completes. Raises EventTooLarge and UnicodeDecodeError."""
-        if not _LINE_END.search(received) and not self._rest.endswith(b"\r"):
-            # Looking through the whole of a long line with each of its parts would take quadratic time.
-            self._rest += received
-            self._check(self._size + len(self._rest))
-            return
-        *lines, self._rest = _LINE_END.split(self._rest + received)
+        text = self._rest + received
+        if b"\r" in text:
+            *lines, self._rest = _LINE_END.split(text)
+        else:
+            *lines, self._rest = text.split(b"\n")
         for line in lines:
             if line:
                 self._take(line)

@@ -19,7 +19,7 @@ HEAVY = (
 )
 
 START = """
-import json, resource, sys
+import json, re, resource, sys
 reached = []
 
 def watch(event, args):
@@ -31,7 +31,11 @@ import llmsite.asgi
 from llmsite.management.commands import serve_web
 serve_web._config().load()
 modules = {name.split(".")[0] for name in sys.modules}
-kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform == "linux" else 1024)
+if sys.platform == "linux":
+    # The peak that getrusage tells includes that of the parent, before this program began.
+    kilobytes = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+else:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 print(json.dumps({"modules": sorted(modules), "reached": reached, "kilobytes": kilobytes}))
 """
 

@@ -79,7 +79,8 @@ def saying(text: str) -> Callable[[Sequence[int]], int]:
     answer = [*text.encode(), END]
 
     def next_token(tokens: Sequence[int]) -> int:
-        return answer[len(tokens) - 1 - tokens.index(255)]
+        # Before its end a prompt is only being read, and nobody asks what comes next.
+        return answer[len(tokens) - 1 - tokens.index(255)] if 255 in tokens else END
 
     return next_token
 
