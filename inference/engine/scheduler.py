@@ -173,11 +173,25 @@ class Scheduler:
 
     def _run(self) -> None:
         while self._wait_for_work():
-            self._drop_cancelled()
-            self._admit()
-            self._read_one_chunk()
-            self._decode_all()
+            try:
+                self._step()
+            except Exception:
+                # A fault of ours, not of one prompt: nobody may be left waiting for an answer.
+                self._fail_all()
         for job in [*self._jobs, *self._queue]:
+            job.fail()
+
+    def _step(self) -> None:
+        self._drop_cancelled()
+        self._admit()
+        self._read_one_chunk()
+        self._decode_all()
+
+    def _fail_all(self) -> None:
+        logger.exception("a step of the engine failed", answers=len(self._jobs))
+        jobs, self._jobs, self._live = self._jobs, [], 0
+        self._reading.clear()
+        for job in jobs:
             job.fail()
 
     def _wait_for_work(self) -> bool:
@@ -241,7 +255,7 @@ class Scheduler:
             self._remove(job)
 
     def _fail(self, jobs: Sequence[Job]) -> None:
-        logger.exception("the model failed in a step", answers=len(jobs))
+        logger.exception("the model failed", answers=len(jobs))
         for job in jobs:
             self._remove(job)
             job.fail()

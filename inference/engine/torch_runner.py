@@ -7,6 +7,7 @@ are decoded one after the other.
 """
 
 import inspect
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
@@ -53,10 +55,24 @@ def model_source(path: str) -> dict[str, Any]:
     if place.is_dir():
         if not (place / "config.json").is_file():
             raise EngineError(f"LOCAL_MODEL_PATH: {place} is no model: {place / 'config.json'} is missing.")
+        _check_files(place)
         return {"pretrained_model_name_or_path": str(place), "local_files_only": True}
     if place.exists() or path.startswith(("/", ".", "~")) or path.endswith(".gguf") or path.count("/") > 1:
         raise EngineError(f"LOCAL_MODEL_PATH: there is no model directory and no GGUF file at {place}.")
     return {"pretrained_model_name_or_path": path}
+
+
+def _check_files(folder: Path) -> None:
+    """Name the file that is broken, which the libraries' own messages often do not."""
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_bytes())
+            else:
+                with safe_open(path, framework="pt"):
+                    pass  # Opening reads the header and compares it with the file's length.
+        except Exception as error:
+            raise EngineError(f"LOCAL_MODEL_PATH: {path} is broken: {error}") from error
 
 
 def pick_runner(model: Any, *, slots: int, context: int) -> Runner:
@@ -88,6 +104,7 @@ class BatchedRunner:
     def decode(self, tokens: Sequence[int], lengths: Sequence[int]) -> Logits:
         return self._run(slice(0, len(tokens)), [[token] for token in tokens], lengths)
 
+    @torch.inference_mode()
     def swap(self, first: int, second: int, length: int) -> None:
         for layer in self._layers:
             layer.swap(first, second, length)

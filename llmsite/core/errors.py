@@ -194,9 +194,7 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     LocalModelUnavailable: ErrorRow(
         503,
         "model_unavailable",
-        _(
-            "The local model is not running yet. Try again in a moment. If it lasts, the log of `model` says why."
-        ),
+        _("The local model is not running yet. Try again in a moment; if it lasts, its log says why."),
     ),
     ProviderRateLimited: ErrorRow(
         503, "provider_rate_limited", _("The provider “{provider}” takes no more requests at the moment.")

@@ -214,6 +214,15 @@ def test_a_step_that_breaks_fails_its_answers_and_the_engine_goes_on(make):
     assert scheduler.slots_in_use == 0
 
 
+def test_a_fault_of_the_scheduler_itself_leaves_nobody_waiting(make, monkeypatch):
+    runner, scheduler = make(counting)
+    monkeypatch.setattr(runner, "release", lambda _row: 1 / 0)
+    first = Answer(scheduler, Generation(prompt=[1], max_tokens=2))
+    assert first.read()[1] == Done("length", 1, 2)
+    monkeypatch.undo()
+    assert Answer(scheduler, Generation(prompt=[1], max_tokens=3)).read()[1] == Done("length", 1, 3)
+
+
 def test_closing_fails_what_is_unfinished_and_takes_nothing_more(make):
     runner, scheduler = make(counting, slots=1, gated=True)
     answers = [Answer(scheduler, Generation(prompt=[1], max_tokens=50)) for _ in range(3)]

@@ -19,6 +19,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 96,
 }
+QUESTION = "What is the capital of France?"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -228,17 +229,11 @@ def test_the_packaged_gguf_runs_on_torch_with_nearly_the_same_logits(models_root
 
     general = open_model(packaged_gguf())
     fast = load(path="", device="cpu", models_root=models_root)
-    text = [Message("user", "What is the capital of France?")]
-    logits = []
-    for model in (general, fast):
-        logits.append(model.scheduler._runner.prefill(0, fast_prompt(fast, text), 0).copy())
+    prompt = [token for part in fast.tokenizer.prompt([Message("user", QUESTION)]) for token in part]
+    logits = [model.scheduler._runner.prefill(0, prompt, 0).copy() for model in (general, fast)]
     fast.scheduler.close()
     assert logits[0].argmax() == logits[1].argmax()
     assert np.corrcoef(*logits)[0, 1] > 0.99
-
-
-def fast_prompt(model, messages):
-    return [token for part in model.tokenizer.prompt(messages) for token in part]
 
 
 def test_the_engine_is_not_imported_by_the_site(run_python):

@@ -1,0 +1,130 @@
+"""The command itself, as a process."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from inference.tests.engine.conftest import ROOT
+from inference.tests.engine.serving import Served
+
+PATIENCE = 60
+# Writes down every connection and look-up that Python makes in the process.
+WATCH = """
+import os, sys
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        with open(os.environ["ATTEMPTS"], "a") as file:
+            file.write(f"{event} {arguments[-1]!r}\\n")
+sys.addaudithook(watch)
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(port, models_root, **environment):
+    settings = {"MODEL_URL": f"http://127.0.0.1:{port}", "MODELS_ROOT": str(models_root), "DEVICE": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "serve_model"],
+        cwd=ROOT,
+        env={**os.environ, "LOCAL_MODEL_PATH": "", **settings, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_until_ready(process, served):
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException, json.JSONDecodeError):
+            return served.send("GET", "/health")
+        time.sleep(0.05)
+    raise AssertionError(process.communicate()[0])
+
+
+@pytest.fixture(scope="module")
+def process(models_root, tmp_path_factory):
+    """The default model served in a process whose every connection is written down."""
+    folder = tmp_path_factory.mktemp("process")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    (folder / "home").mkdir()
+    places = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home"), "PYTHONPATH": str(folder)}
+    served = Served(free_port())
+    process = start(served.port, models_root, ATTEMPTS=str(folder / "attempts"), **places)
+    served.health = wait_until_ready(process, served)
+    served.folder, served.process = folder, process
+    yield served
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+
+
+def test_the_default_model_is_served(process):
+    status, health, _ = process.health
+    assert (status, health["model"], health["engine"], health["slots_in_use"]) == (
+        200,
+        "smollm2-135m-instruct",
+        "onnxruntime",
+        0,
+    )
+    assert "Paris" in process.text("What is the capital of France?")
+
+
+def test_nothing_calls_home(process):
+    process.text("What is the capital of Italy?", max_tokens=4)
+    assert not (process.folder / "attempts").exists()
+    # onnxruntime's telemetry keeps an id under the home folder.
+    assert list((process.folder / "home").rglob("*")) == []
+
+
+def test_it_ends_at_once_and_cleanly_when_asked_to(models_root):
+    served = Served(free_port())
+    process = start(served.port, models_root)
+    wait_until_ready(process, served)
+    process.send_signal(signal.SIGTERM)
+    assert "Traceback" not in process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 0
+
+
+def refused(models_root, *, port=None, **environment):
+    process = start(port or free_port(), models_root, **environment)
+    output = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode == 1
+    assert len(output.strip().splitlines()) == 1, output
+    return output
+
+
+def test_a_taken_port_is_one_clear_line(models_root):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"Cannot listen on 127.0.0.1:{port} (MODEL_URL)" in refused(models_root, port=port)
+
+
+def test_a_missing_model_is_one_clear_line(models_root, tmp_path):
+    assert str(tmp_path / "nothing") in refused(models_root, LOCAL_MODEL_PATH=str(tmp_path / "nothing"))
+
+
+def test_a_directory_that_is_no_model_is_one_clear_line(models_root, tmp_path):
+    assert str(tmp_path / "config.json") in refused(models_root, LOCAL_MODEL_PATH=str(tmp_path))
+
+
+def test_an_absent_device_is_one_clear_line(models_root):
+    assert "DEVICE is mps" in refused(models_root, DEVICE="mps")
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refused(tmp_path / "file")
