@@ -5,6 +5,7 @@ then on what the user wrote is kept, whatever happens to the answer.
 """
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
@@ -24,9 +25,11 @@ from inference.models import (
     access_conversation,
 )
 from inference.providers import get_provider
-from inference.providers.base import SAMPLING_PARAMETERS, ChatMessage, ChatProvider, ChatRequest
+from inference.providers.base import ChatMessage, ChatProvider, ChatRequest
 from inference.thread import branch_to
 from llmsite.core.errors import InvalidInput, NotFound
+
+REGENERATE_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +62,31 @@ async def admit(ask: Ask) -> Turn:
     model, provider, place = await database_sync_to_async(_look_up)(ask)
     messages = _messages(ask, model, place)
     fitted = await _fit(messages, ask, model, provider)
-    dropped = sorted(set(ask.sampling.given()) & (SAMPLING_PARAMETERS - provider.parameters))
+    parameters, dropped = _parameters(ask, provider)
     generation = Generation(
         user=ask.user,
         door=ask.door,
         request_id=ask.request_id,
         model_alias=model.alias,
         provider=model.provider,
-        parameters=ask.sampling.given(),
+        parameters={**parameters, "max_tokens": fitted.max_tokens},
         dropped_parameters=dropped,
         context_trimmed=fitted.trimmed,
     )
     conversation, user_message = await database_sync_to_async(_store)(ask, model, place, generation)
-    request = _upstream_request(ask, model, fitted, dropped)
+    request = _upstream_request(ask, model, fitted, parameters)
     return Turn(model, provider, request, generation, conversation, user_message)
+
+
+def _parameters(ask: Ask, provider: ChatProvider) -> tuple[dict[str, Any], list[str]]:
+    """The sampling parameters that go upstream, and the names of those that the provider does not take."""
+    given = ask.sampling.given()
+    given.pop("max_tokens", None)
+    if ask.regenerate is not None and provider.is_greedy:
+        # Somebody who asks again wants another answer, which a greedy model would never give.
+        given.setdefault("temperature", REGENERATE_TEMPERATURE)
+    dropped = sorted(set(given) - provider.parameters)
+    return {name: value for name, value in given.items() if name not in dropped}, dropped
 
 
 def _look_up(ask: Ask) -> tuple[ChatModelConfig, ChatProvider, _Place]:
@@ -174,16 +188,13 @@ def _title(prompt: str) -> str:
     return words[: TITLE_LENGTH - 1].rsplit(" ", 1)[0] + "…"
 
 
-def _upstream_request(ask: Ask, model: ChatModelConfig, fitted: Fitted, dropped: list[str]) -> ChatRequest:
-    sampling = {
-        name: getattr(ask.sampling, name)
-        for name in ("temperature", "top_p", "stop", "seed")
-        if name not in dropped
-    }
+def _upstream_request(
+    ask: Ask, model: ChatModelConfig, fitted: Fitted, parameters: dict[str, Any]
+) -> ChatRequest:
     return ChatRequest(
         model=model.provider_model,
         messages=fitted.messages,
         max_tokens=fitted.max_tokens,
         request_id=ask.request_id or None,
-        **sampling,
+        **{**parameters, "stop": tuple(parameters.get("stop", ()))},
     )

@@ -86,6 +86,8 @@ class ChatProvider(ABC):
     name: ClassVar[str]
     parameters: ClassVar[frozenset[str]] = SAMPLING_PARAMETERS
     """The sampling parameters it takes; the pipeline drops the others and names them in the answer."""
+    is_greedy: ClassVar[bool] = False
+    """Whether it gives the same answer to the same prompt as long as no temperature is asked for."""
 
     @abstractmethod
     def stream(self, request: ChatRequest) -> AsyncIterator[ProviderEvent]:

@@ -18,6 +18,7 @@ class Deadlines(ChatProvider):
     def __init__(self, provider: ChatProvider, timeouts: Timeouts) -> None:
         self.name = provider.name  # type: ignore[misc]
         self.parameters = provider.parameters  # type: ignore[misc]
+        self.is_greedy = provider.is_greedy  # type: ignore[misc]
         self._provider = provider
         self._timeouts = timeouts
 

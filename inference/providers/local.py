@@ -22,6 +22,7 @@ class LocalProvider(ChatProvider):
     """`base_url` may end in `/v1` or not; `embedded` says that the model process there is our own."""
 
     name = "local"
+    is_greedy = True
 
     def __init__(self, *, base_url: str, embedded: bool, connect_timeout: float = 3.0) -> None:
         self._root = base_url.rstrip("/").removesuffix("/v1")

@@ -120,6 +120,19 @@ async def test_parameters_a_model_does_not_take_are_dropped_and_named(alice, mod
     assert (request.temperature, request.seed, request.stop) == (None, None, ("x",))
 
 
+async def test_another_answer_of_a_greedy_model_is_drawn(alice, models, monkeypatch):
+    monkeypatch.setattr(scripted.ScriptedProvider, "is_greedy", True)
+    conversation = await new_conversation(alice)
+    first = await ask(alice, conversation, prompt="Hi")
+    assert scripted.calls[-1].request.temperature is None
+
+    await ask(alice, conversation, regenerate=first["message"]["id"])
+    assert scripted.calls[-1].request.temperature > 0
+
+    await ask(alice, conversation, regenerate=first["message"]["id"], temperature=0.1)
+    assert scripted.calls[-1].request.temperature == 0.1
+
+
 async def test_one_off_questions_are_kept_but_not_listed(alice, models):
     await post(alice, "/api/predict", {"prompt": "Hi"})
     listed = await new_conversation(alice)
