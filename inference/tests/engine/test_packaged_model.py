@@ -130,3 +130,12 @@ def test_what_is_imported_to_serve_it_is_no_torch(models_root, run_python):
         "m.scheduler.close(); print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert run_python(script).strip() == "[]"
+
+
+@pytest.mark.slow
+def test_it_chooses_the_tokens_that_transformers_chooses(models_root):
+    from inference.tests.engine.fidelity import measure
+
+    result = measure(models_root, prompts=8, tokens=48)
+    assert result.compared > 300
+    assert result.share >= 0.97
