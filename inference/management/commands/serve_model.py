@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,9 +27,10 @@ class Command(BaseCommand):
             sys.exit(0)
 
     def _serve(self) -> None:
-        # The packaged model never needs the network; a hub is asked only for an id of the user's.
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-        if not settings.LOCAL_MODEL_PATH:
+        path = settings.LOCAL_MODEL_PATH
+        if not path or Path(path).expanduser().exists():
+            # The hub is asked only for an id of the user's, never for what is on this machine.
             os.environ["HF_HUB_OFFLINE"] = "1"
         from inference.engine.load import load
         from inference.engine.runner import EngineError
@@ -36,7 +38,7 @@ class Command(BaseCommand):
         with bound_socket(settings.MODEL_URL) as listener:
             try:
                 model = load(
-                    path=settings.LOCAL_MODEL_PATH,
+                    path=path,
                     device=settings.DEVICE,
                     models_root=settings.MODELS_ROOT,
                     progress=sys.stderr.isatty(),
