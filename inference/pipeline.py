@@ -10,7 +10,6 @@ status; a later one is a `Failed` event. However it ends, the end is recorded.
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
 
 import structlog
 from channels.db import database_sync_to_async
@@ -59,9 +58,7 @@ async def answer(turn: Turn) -> AsyncGenerator[Event, None]:
     outcome: Outcome | None = None
     started = False
     try:
-        async with aclosing(
-            cast("AsyncGenerator[ProviderEvent, None]", turn.provider.stream(turn.request))
-        ) as stream:
+        async with aclosing(turn.provider.stream(turn.request)) as stream:
             while outcome is None:
                 step = await _next(live, stream)
                 outcome = step if isinstance(step, Outcome) else None

@@ -62,7 +62,10 @@ class AnthropicProvider(SDKProvider):
     def _build_client(self) -> "AsyncAnthropic":
         import anthropic
 
-        return anthropic.AsyncAnthropic(**self._client_options(anthropic))
+        client = anthropic.AsyncAnthropic(**self._client_options(anthropic))
+        # The SDK imports each part of the API when it is first named: better here than in the loop.
+        _ = client.messages
+        return client
 
 
 def request_body(request: ChatRequest) -> dict[str, Any]:

@@ -5,9 +5,9 @@ that yields; collecting what it yields is the non-streamed call.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
@@ -83,14 +83,14 @@ def estimate_tokens(messages: Sequence[ChatMessage]) -> list[int]:
 class ChatProvider(ABC):
     """A source of answers. Instances are shared by all requests of a process."""
 
-    name: ClassVar[str]
-    parameters: ClassVar[frozenset[str]] = SAMPLING_PARAMETERS
+    name: str
+    parameters: frozenset[str] = SAMPLING_PARAMETERS
     """The sampling parameters it takes; the pipeline drops the others and names them in the answer."""
-    is_greedy: ClassVar[bool] = False
+    is_greedy: bool = False
     """Whether it gives the same answer to the same prompt as long as no temperature is asked for."""
 
     @abstractmethod
-    def stream(self, request: ChatRequest) -> AsyncIterator[ProviderEvent]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
         """Yield the answer's pieces and, last, one `Finished`.
 
         Closing the iterator (`aclose`) or cancelling its task closes the connection upstream at once.

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import cast
 
 from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, ProviderEvent, Timeouts
 from llmsite.core.errors import ProviderTimeout
@@ -16,9 +15,9 @@ class Deadlines(ChatProvider):
     """
 
     def __init__(self, provider: ChatProvider, timeouts: Timeouts) -> None:
-        self.name = provider.name  # type: ignore[misc]
-        self.parameters = provider.parameters  # type: ignore[misc]
-        self.is_greedy = provider.is_greedy  # type: ignore[misc]
+        self.name = provider.name
+        self.parameters = provider.parameters
+        self.is_greedy = provider.is_greedy
         self._provider = provider
         self._timeouts = timeouts
 
@@ -26,7 +25,7 @@ class Deadlines(ChatProvider):
         clock = asyncio.get_running_loop().time
         last = clock() + self._timeouts.total
         seconds, phase = self._timeouts.first_token, "first_token"
-        events = cast("AsyncGenerator[ProviderEvent, None]", self._provider.stream(request))
+        events = self._provider.stream(request)
         async with aclosing(events):
             while True:
                 next_deadline = clock() + seconds

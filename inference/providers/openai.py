@@ -55,7 +55,10 @@ class OpenAIProvider(SDKProvider):
     def _build_client(self) -> "AsyncOpenAI":
         import openai
 
-        return openai.AsyncOpenAI(**self._client_options(openai))
+        client = openai.AsyncOpenAI(**self._client_options(openai))
+        # The SDK imports each part of the API when it is first named: better here than in the loop.
+        _ = client.chat.completions
+        return client
 
 
 async def _read_rest(received: AsyncIterator[bytes]) -> None:

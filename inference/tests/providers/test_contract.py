@@ -27,18 +27,17 @@ from llmsite.core import errors
 KEY = "sk-canary-4fJ2mQ9x"
 
 # One line for each provider: how to make it for a server at `url`.
-OVER_HTTP: dict[str, Callable[[str], ChatProvider]] = {
-    "anthropic": lambda url: AnthropicProvider(api_key=KEY, base_url=url, connect_timeout=0.3),
-    "local": lambda url: LocalProvider(base_url=url, embedded=True, connect_timeout=0.3),
-    "openai": lambda url: OpenAIProvider(api_key=KEY, base_url=f"{url}/v1", connect_timeout=0.3),
+OVER_HTTP: dict[str, Callable[..., ChatProvider]] = {
+    "anthropic": lambda url, **options: AnthropicProvider(api_key=KEY, base_url=url, **options),
+    "local": lambda url, **options: LocalProvider(base_url=url, embedded=True, **options),
+    "openai": lambda url, **options: OpenAIProvider(api_key=KEY, base_url=f"{url}/v1", **options),
 }
-KEYLESS: dict[str, Callable[[str], ChatProvider]] = {
+KEYLESS: dict[str, Callable[..., ChatProvider]] = {
     "echo": lambda url: EchoProvider(),
     "scripted": lambda url: ScriptedProvider(),
 }
 ALL = {**OVER_HTTP, **KEYLESS}
 
-QUICK = Timeouts(connect=0.3, first_token=0.2, idle=0.2, total=0.5)
 TEXT = "Paris is the capital — ¡así es! 🗼 日本語"
 
 
@@ -291,28 +290,32 @@ class TestFailures:
         assert type(error) is expected
 
     async def test_a_connection_that_is_never_accepted(self, name: str, deaf_url: str) -> None:
-        _, error = await collect_until_error(OVER_HTTP[name](deaf_url))
+        _, error = await collect_until_error(OVER_HTTP[name](deaf_url, connect_timeout=0.2))
         assert isinstance(error, errors.ProviderTimeout)
         assert error.data["phase"] == "connect"
 
     @pytest.mark.parametrize(
-        ("answer", "phase", "text"),
+        ("answer", "timeouts", "phase", "text"),
         [
-            (Answer(delay=30), "first_token", ""),
-            (Answer(head_start=30), "first_token", ""),
-            (Answer(pieces=("Hel", "lo"), end="hang"), "idle", "Hello"),
-            (Answer(pieces=("x",) * 1000, gap=0.01), "total", "x"),
+            (Answer(delay=30), Timeouts(first_token=0.2), "first_token", ""),
+            (Answer(head_start=30), Timeouts(first_token=0.2), "first_token", ""),
+            (Answer(pieces=("Hel", "lo"), end="hang"), Timeouts(idle=0.2), "idle", "Hel"),
+            (Answer(pieces=("x",) * 1000, gap=0.01), Timeouts(total=0.4), "total", ""),
         ],
         ids=["no head", "no piece", "silence", "endless"],
     )
     async def test_deadlines(
-        self, provider: ChatProvider, standin: StandIn, answer: Answer, phase: str, text: str
+        self,
+        provider: ChatProvider,
+        standin: StandIn,
+        answer: Answer,
+        timeouts: Timeouts,
+        phase: str,
+        text: str,
     ) -> None:
-        await collect(
-            provider
-        )  # What the first call takes to import the SDK is no part of the deadline here.
+        await collect(provider)  # The import of the SDK is no part of the deadline here.
         standin.script(answer)
-        events, error = await collect_until_error(Deadlines(provider, QUICK))
+        events, error = await collect_until_error(Deadlines(provider, timeouts))
         assert isinstance(error, errors.ProviderTimeout)
         assert error.data == {"provider": provider.name, "phase": phase}
         assert text_of(events).startswith(text)

@@ -13,7 +13,7 @@ MESSAGES = [ChatMessage("system", "Be brief."), ChatMessage("user", "one two thr
 
 @pytest.fixture
 def provider(standin: StandIn) -> LocalProvider:
-    return LocalProvider(base_url=standin.url, embedded=True, connect_timeout=0.3)
+    return LocalProvider(base_url=standin.url, embedded=True)
 
 
 class TestAddress:
