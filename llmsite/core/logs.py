@@ -1,5 +1,6 @@
 """Logging: one JSON line an event, with the request's id, and no line breaks smuggled in."""
 
+import logging
 import sys
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +27,13 @@ _SHARED: list[Any] = [
 ]
 
 
+class WithTraceback(logging.Filter):
+    """Lets only those records pass that carry an exception."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is not None
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """The value of Django's LOGGING. People at a terminal get readable lines, everything else JSON."""
     renderer: Any = structlog.processors.JSONRenderer()
@@ -49,14 +57,16 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"site": formatter},
+        "filters": {"with_traceback": {"()": "llmsite.core.logs.WithTraceback"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "site"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # Our own middleware writes the line of a request.
             "uvicorn.access": {"level": "WARNING"},
             "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-            # What a client did wrong is in the line of its request already.
-            "django.request": {"level": "ERROR"},
+            "uvicorn.error": {"level": "WARNING"},
+            # The status of an answer is in the line of its request already; only a crash says more.
+            "django.request": {"filters": ["with_traceback"]},
             "httpx": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
         },
