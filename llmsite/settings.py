@@ -115,6 +115,7 @@ DEFAULT_MODEL = env.text(
 LOCAL_MODEL_PATH = env.text(
     "LOCAL_MODEL_PATH", form="a Hugging Face folder or id, or a GGUF file", example="Qwen/Qwen3-0.6B"
 )
+LOCAL_CONTEXT = env.whole("LOCAL_CONTEXT", 2048, least=64)
 MODELS_ROOT = env.path("MODELS_ROOT", BASE_DIR / "models")
 MODEL_URL = env.url("MODEL_URL", "http://127.0.0.1:8001", example="http://model:8001")
 LOCAL_BASE_URL = env.url("LOCAL_BASE_URL", example="http://127.0.0.1:8000/v1")

@@ -10,7 +10,7 @@ from inference.engine.scheduler import Scheduler
 
 SLOTS = 8
 CONTEXT = 2048
-"""Tokens a row, where the model was trained on at least as many: 8 rows take 380 MB when all are full."""
+"""Tokens a row by default, where the model was trained on as many: 8 rows take 380 MB when all are full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class LoadedModel:
     scheduler: Scheduler
 
 
-def load(*, path: str, device: str, models_root: Path, progress: bool = False) -> LoadedModel:
+def load(
+    *, path: str, device: str, models_root: Path, context: int = CONTEXT, progress: bool = False
+) -> LoadedModel:
     """Load the model at `path`, the packaged one where it is empty. Raises EngineError.
 
     The packaged model runs on onnxruntime where the device is the processor, everything else on
@@ -34,14 +36,14 @@ def load(*, path: str, device: str, models_root: Path, progress: bool = False) -
     """
     device = pick_device(device, packaged=not path)
     if not path and device == "cpu":
-        return _packaged(models_root, progress=progress)
+        return _packaged(models_root, context=context, progress=progress)
     from inference.engine.prepare import PACKAGED_MODEL, packaged_gguf
     from inference.engine.torch_runner import load_torch
 
     name, path = (
         (path.rstrip("/").removesuffix(".gguf"), path) if path else (PACKAGED_MODEL, str(packaged_gguf()))
     )
-    runner, tokenizer = load_torch(path, device=device, slots=SLOTS, context=CONTEXT)
+    runner, tokenizer = load_torch(path, device=device, slots=SLOTS, context=context)
     name = Path(name).name if Path(path).exists() else name
     return serve(name, device, "torch", runner, tokenizer)
 
@@ -80,13 +82,13 @@ def warm(runner: Runner, tokenizer: ChatTokenizer) -> None:
         runner.release(row)
 
 
-def _packaged(models_root: Path, *, progress: bool) -> LoadedModel:
+def _packaged(models_root: Path, *, context: int, progress: bool) -> LoadedModel:
     from inference.engine.chatml import ChatMLTokenizer
     from inference.engine.onnx_runner import OnnxRunner
     from inference.engine.prepare import PACKAGED_MODEL, TOKENIZER, prepared_model, read_shape
 
     folder = prepared_model(models_root, progress=progress)
-    runner = OnnxRunner(folder, read_shape(folder), slots=SLOTS, context=CONTEXT, threads=cores())
+    runner = OnnxRunner(folder, read_shape(folder), slots=SLOTS, context=context, threads=cores())
     return serve(PACKAGED_MODEL, "cpu", "onnxruntime", runner, ChatMLTokenizer.from_file(folder / TOKENIZER))
 
 

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
+
+from inference.models import ChatModelConfig
+
+log = structlog.get_logger("llmsite.serve_model")
 
 GRACE_SECONDS = 20
 """How long answers that are under way may go on after the process was asked to stop."""
@@ -41,6 +47,7 @@ class Command(BaseCommand):
                     path=path,
                     device=settings.DEVICE,
                     models_root=settings.MODELS_ROOT,
+                    context=settings.LOCAL_CONTEXT,
                     progress=sys.stderr.isatty(),
                 )
             except EngineError as error:
@@ -48,7 +55,17 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"{model.name} is ready at {settings.MODEL_URL} ({model.engine}, {model.device})"
             )
+            register(model)
             run(model, listener)
+
+
+def register(model: Any) -> None:
+    """Let the site's rows of models say what is served here."""
+    try:
+        ChatModelConfig.objects.all().served_locally(model.name, context_window=model.context)
+    except DatabaseError as error:
+        # The engine works without the site's database; only its models are then not listed anew.
+        log.warning("model_not_registered", model=model.name, error=str(error))
 
 
 def bound_socket(url: str) -> socket.socket:
