@@ -4,8 +4,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import authenticate
-from django.contrib.auth.password_validation import validate_password
-from django.core.exceptions import ValidationError as DjangoValidationError
 from django.middleware.csrf import get_token
 from rest_framework import serializers, status
 from rest_framework.permissions import AllowAny
@@ -16,10 +14,11 @@ from rest_framework.views import APIView
 from accounts.authentication import IsSignedIn, user_of
 from accounts.cookies import end_sign_in, set_cookies
 from accounts.credentials import require_csrf
+from accounts.forms import RegisterForm
 from accounts.keys import create_key
 from accounts.models import ApiKey, Scope, User
 from accounts.tokens import TokenPair, rotate, sign_in
-from llmsite.core.errors import NotAllowed, NotFound, NotSignedIn, WrongCredentials
+from llmsite.core.errors import InvalidInput, NotAllowed, NotFound, NotSignedIn, WrongCredentials
 from llmsite.core.rest import validated
 from llmsite.core.serializers import StrictSerializer
 
@@ -31,24 +30,6 @@ class LoginSerializer(StrictSerializer):
 
 class RegisterSerializer(LoginSerializer):
     email = serializers.EmailField(required=False, allow_blank=True, default="")
-
-    def validate_username(self, value: str) -> str:
-        username_field = User._meta.get_field("username")
-        try:
-            return str(username_field.clean(value, None))
-        except DjangoValidationError as error:
-            raise serializers.ValidationError(error.messages) from error
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if User.objects.filter(username=attrs["username"]).exists():
-            raise serializers.ValidationError(
-                {"username": User._meta.get_field("username").error_messages["unique"]}
-            )
-        try:
-            validate_password(attrs["password"], User(username=attrs["username"], email=attrs["email"]))
-        except DjangoValidationError as error:
-            raise serializers.ValidationError({"password": error.messages}) from error
-        return attrs
 
 
 class RefreshSerializer(StrictSerializer):
@@ -82,8 +63,7 @@ class RegisterView(OpenView):
         require_csrf(request._request)
         if not settings.REGISTRATION_OPEN:
             raise NotAllowed
-        values = validated(RegisterSerializer(data=request.data))
-        user = User.objects.create_user(values["username"], values["email"], values["password"])
+        user = _register(validated(RegisterSerializer(data=request.data)))
         pair = sign_in(user, user_agent=request.headers.get("User-Agent", ""))
         return set_cookies(Response(_me(user), status=status.HTTP_201_CREATED), pair)
 
@@ -156,6 +136,15 @@ def _check_password(request: Request) -> User:
     user = authenticate(username=values["username"], password=values["password"])
     if not isinstance(user, User):
         raise WrongCredentials
+    return user
+
+
+def _register(values: dict[str, Any]) -> User:
+    """A new user by the rules of the page's form. Raises InvalidInput for the first field that is wrong."""
+    form = RegisterForm({**values, "password1": values["password"], "password2": values["password"]})
+    if (user := form.register()) is None:
+        field, reasons = next(iter(form.errors.items()))
+        raise InvalidInput(field="password" if field.startswith("password") else field, reason=reasons[0])
     return user
 
 

@@ -69,6 +69,7 @@ def arequire_caller(request: HttpRequest, scope: str) -> Credential:
     if credential is None:
         raise NotSignedIn
     credential.require(scope)
+    request.user = credential.user
     return credential
 
 
@@ -91,7 +92,9 @@ def require_csrf(request: HttpRequest) -> None:
     """Raises CsrfFailed for an unsafe request that our own page cannot be shown to have sent."""
     if request.method in SAFE_METHODS or getattr(request, "_dont_enforce_csrf_checks", False):
         return
-    if request.META.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
+    # Where a browser names the Origin, Django's check below compares it with the trusted ones.
+    fetch_site = request.META.get("HTTP_SEC_FETCH_SITE", "same-origin")
+    if "HTTP_ORIGIN" not in request.META and fetch_site not in ("same-origin", "none"):
         raise CsrfFailed(reason="sec-fetch-site")
     # A foreign page can send text/plain and plain forms without a preflight, so neither is taken here.
     if request.content_type and not request.content_type.startswith(_COOKIE_CONTENT_TYPES):

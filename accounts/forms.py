@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth import authenticate
 from django.contrib.auth.forms import UserCreationForm
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -48,3 +49,16 @@ class RegisterForm(UserCreationForm):
     class Meta:
         model = User
         fields = ("username", "email")
+
+    def register(self) -> User | None:
+        """The new user; None, with the reason in `errors`, where the values are not acceptable."""
+        if not self.is_valid():
+            return None
+        try:
+            with transaction.atomic():
+                user: User = self.save()
+        except IntegrityError:
+            # Somebody else took the name between the check and the save.
+            self.add_error("username", User._meta.get_field("username").error_messages["unique"])
+            return None
+        return user

@@ -27,6 +27,7 @@ class AuthenticationMiddleware(middleware.AuthenticationMiddleware):
         request.page_sign_in = sign_in  # type: ignore[attr-defined]
         request.user = SimpleLazyObject(sign_in.user)  # type: ignore[assignment]
         request.auser = sync_to_async(sign_in.user)
+        request.session = _NoSession()  # type: ignore[assignment]
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         sign_in: _PageSignIn | None = getattr(request, "page_sign_in", None)
@@ -36,6 +37,19 @@ class AuthenticationMiddleware(middleware.AuthenticationMiddleware):
         if sign_in.renewed is not None:
             return set_cookies(response, sign_in.renewed)
         return clear_cookies(response) if sign_in.ended else response
+
+
+class _NoSession(dict[str, object]):
+    """What Django's own views find where they expect a session: nothing is kept in it.
+
+    The admin, for one, renews the session after a password was changed. Our sign-ins know no more
+    of it than that they have ended (`User.save`).
+    """
+
+    def cycle_key(self) -> None: ...
+
+    def flush(self) -> None:
+        self.clear()
 
 
 class _PageSignIn:

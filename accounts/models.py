@@ -14,6 +14,14 @@ from django.utils.translation import gettext_lazy as _
 class User(AbstractUser):
     """A person. Rights come from groups and permissions, never from a token."""
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A new password ends all sign-ins that the old one opened, wherever it was changed."""
+        # Django keeps the raw password here from `set_password` to `save`, but not while it renews a hash.
+        has_new_password = self.__dict__.get("_password") is not None and not self._state.adding
+        super().save(*args, **kwargs)
+        if has_new_password:
+            Session.objects.filter(user=self).revoke()
+
 
 class SessionQuerySet(models.QuerySet["Session"]):
     def live(self) -> "SessionQuerySet":

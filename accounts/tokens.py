@@ -84,6 +84,13 @@ def sign_out(*, access: str | None = None, refresh: str | None = None) -> None:
         Session.objects.filter(pk=session_id).revoke()
 
 
+def forget_ended_sign_ins() -> None:
+    """Delete tokens that have expired, and sign-ins that have none left to renew them with."""
+    RefreshToken.objects.filter(expires_at__lt=timezone.now()).delete()
+    last_use = timezone.now() - settings.REFRESH_TOKEN_LIFETIME
+    Session.objects.filter(refresh_tokens=None, created_at__lt=last_use).delete()
+
+
 def read_access(raw: str) -> Session:
     """The live sign-in, with its user, of an access token; one query. Raises NotSignedIn."""
     session_id = _session_id(raw)

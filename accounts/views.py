@@ -32,8 +32,8 @@ def register(request: HttpRequest) -> HttpResponse:
     if not settings.REGISTRATION_OPEN:
         raise NotAllowed
     form = RegisterForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        return _signed_in(request, form.save())
+    if request.method == "POST" and (user := form.register()):
+        return _signed_in(request, user)
     context = {"form": form, "next": _next_page(request)}
     return render(request, "accounts/register.html", context, status=400 if form.errors else 200)
 

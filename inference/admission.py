@@ -5,6 +5,7 @@ then on what the user wrote is kept, whatever happens to the answer.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from inference.ask import Ask, NewestLeaf
 from inference.context import Fitted, fit, surely_fits
+from inference.live import live_answers
 from inference.models import (
     TITLE_LENGTH,
     ChatModelConfig,
@@ -27,7 +29,7 @@ from inference.models import (
 from inference.providers import get_provider
 from inference.providers.base import ChatMessage, ChatProvider, ChatRequest
 from inference.thread import branch_to
-from llmsite.core.errors import InvalidInput, NotFound
+from llmsite.core.errors import InvalidInput, NotFound, ServerRestarting
 
 REGENERATE_TEMPERATURE = 0.7
 
@@ -57,12 +59,13 @@ async def admit(ask: Ask) -> Turn:
     """Check, choose and store.
 
     Raises NotFound (conversation, parent or answer), ModelNotFound, InvalidInput,
-    ContextLengthExceeded, and ProviderNotConfigured where the provider has no key.
+    ContextLengthExceeded, ProviderNotConfigured where the provider has no key, and ServerRestarting.
     """
+    _refuse_while_draining()
     model, provider, place = await database_sync_to_async(_look_up)(ask)
     messages = _messages(ask, model, place)
     fitted = await _fit(messages, ask, model, provider)
-    parameters, dropped = _parameters(ask, provider)
+    parameters, dropped = _parameters(ask, model, provider)
     generation = Generation(
         user=ask.user,
         door=ask.door,
@@ -73,19 +76,21 @@ async def admit(ask: Ask) -> Turn:
         dropped_parameters=dropped,
         context_trimmed=fitted.trimmed,
     )
+    _refuse_while_draining()
     conversation, user_message = await database_sync_to_async(_store)(ask, model, place, generation)
     request = _upstream_request(ask, model, fitted, parameters)
     return Turn(model, provider, request, generation, conversation, user_message)
 
 
-def _parameters(ask: Ask, provider: ChatProvider) -> tuple[dict[str, Any], list[str]]:
-    """The sampling parameters that go upstream, and the names of those that the provider does not take."""
+def _parameters(ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> tuple[dict[str, Any], list[str]]:
+    """The sampling parameters that go upstream, and the names of those that the model does not take."""
     given = ask.sampling.given()
     given.pop("max_tokens", None)
     if ask.regenerate is not None and provider.is_greedy:
         # Somebody who asks again wants another answer, which a greedy model would never give.
         given.setdefault("temperature", REGENERATE_TEMPERATURE)
-    dropped = sorted(set(given) - provider.parameters)
+    taken = provider.parameters - set(model.refused_parameters)
+    dropped = sorted(set(given) - taken)
     return {name: value for name, value in given.items() if name not in dropped}, dropped
 
 
@@ -95,7 +100,7 @@ def _look_up(ask: Ask) -> tuple[ChatModelConfig, ChatProvider, _Place]:
     if alias is None and ask.provider is None and conversation is not None:
         alias = conversation.model or None
     model = ChatModelConfig.objects.named(alias, provider=ask.provider)
-    # Here, in a thread: the first use of a provider imports its SDK.
+    # Here, in a thread: the first use of a provider imports its module.
     return model, get_provider(model.provider), _place(ask, conversation)
 
 
@@ -155,12 +160,17 @@ async def _fit(
     return fit(messages, counts, window=model.context_window, max_tokens=wanted)
 
 
+def _refuse_while_draining() -> None:
+    if live_answers.is_draining:
+        raise ServerRestarting
+
+
 @transaction.atomic
 def _store(
     ask: Ask, model: ChatModelConfig, place: _Place, generation: Generation
 ) -> tuple[Conversation, Message | None]:
-    conversation = place.conversation or _new_conversation(ask, model)
     now = timezone.now()
+    conversation = _touched_conversation(ask, model, place, now)
     user_message = None
     parent = place.parent
     if ask.regenerate is None:
@@ -169,15 +179,21 @@ def _store(
         )
     generation.message = Message.objects.create(conversation=conversation, parent=parent, role=Role.ASSISTANT)
     generation.save(force_insert=True)
-    conversation.title = conversation.title or _title(ask.prompt)
-    conversation.model = model.alias
-    conversation.updated_at = now
-    conversation.save(update_fields=["title", "model", "updated_at"])
     return conversation, user_message
 
 
-def _new_conversation(ask: Ask, model: ChatModelConfig) -> Conversation:
-    return Conversation.objects.create(owner=ask.user, model=model.alias, is_listed=ask.listed)
+def _touched_conversation(ask: Ask, model: ChatModelConfig, place: _Place, now: datetime) -> Conversation:
+    """The conversation, new or as it is by now: it may have been renamed or deleted meanwhile."""
+    title = _title(ask.prompt)
+    if place.conversation is None:
+        return Conversation.objects.create(
+            owner=ask.user, model=model.alias, title=title, is_listed=ask.listed, updated_at=now
+        )
+    rows = Conversation.objects.filter(pk=place.conversation.pk)
+    if not rows.update(model=model.alias, updated_at=now):
+        raise NotFound
+    rows.filter(title="").update(title=title)
+    return rows.get()
 
 
 def _title(prompt: str) -> str:

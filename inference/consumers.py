@@ -5,6 +5,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
@@ -16,10 +17,12 @@ from inference.background import own_context
 from inference.events import Failed, is_last
 from inference.models import Generation, access_generation
 from inference.serializers import PredictSerializer
-from llmsite.core.errors import InvalidInput
+from llmsite.core.errors import InvalidInput, SiteError
 from llmsite.core.logs import request_id
 from llmsite.core.middleware import read_request_id
 from llmsite.core.rest import as_site_error, validated
+
+log = structlog.get_logger("llmsite.socket")
 
 MAX_MESSAGE_CHARACTERS = 1_000_000
 
@@ -57,6 +60,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             raise InvalidInput(field="type", reason="The type is ask, stop or resume.")
         credential = await database_sync_to_async(self.credential.refreshed)()
         credential.require(Scope.CHAT)
+        log.info("socket_message", kind=kind, user_id=credential.user.pk)
         await handlers[kind](message)
 
     async def _ask(self, message: dict[str, Any]) -> None:
@@ -98,6 +102,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
         reader.add_done_callback(self.readers.discard)
 
     async def _forward(self, generation: Generation, after: int) -> None:
+        try:
+            await self._forward_events(generation, after)
+        except Exception as error:
+            await self._send({"id": str(generation.pk), "seq": 0, **_failure(error)})
+
+    async def _forward_events(self, generation: Generation, after: int) -> None:
         async for numbered in generations.follow(generation, after=after):
             if numbered is None:
                 continue
@@ -121,8 +131,11 @@ def _parse(text: str | None) -> dict[str, Any]:
     return message
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    failed = Failed.of(as_site_error(error), request_id.get())
+def _failure(error: BaseException) -> dict[str, Any]:
+    error = as_site_error(error)
+    if not isinstance(error, SiteError):
+        log.error("socket_crashed", exc_info=error)
+    failed = Failed.of(error, request_id.get())
     return {
         "type": failed.type,
         "code": failed.code,

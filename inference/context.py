@@ -9,6 +9,9 @@ from llmsite.core.errors import ContextLengthExceeded
 REPLY_TOKENS = 8
 """What a chat template adds at the end of a prompt to open the answer, with room to spare."""
 
+ANSWER_SHARE = 4
+"""Older turns never take the last quarter of the window from the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -28,17 +31,19 @@ def surely_fits(messages: Sequence[ChatMessage], *, window: int, max_tokens: int
 def fit(messages: Sequence[ChatMessage], counts: Sequence[int], *, window: int, max_tokens: int) -> Fitted:
     """Leave out the oldest turns, whole, until prompt and answer fit into `window` tokens.
 
-    The system prompt and the last question stay. Where even those leave less than `max_tokens`,
-    the answer gets what remains. Raises ContextLengthExceeded where nothing remains.
+    The system prompt and the last question stay. Up to a quarter of the window is kept for the
+    answer, which gets up to `max_tokens` of what the turns leave. Raises ContextLengthExceeded where
+    nothing remains.
     """
     head = 1 if messages and messages[0].role == "system" else 0
     fixed = sum(counts[:head]) + counts[-1] + REPLY_TOKENS
     if fixed >= window:
         raise ContextLengthExceeded(tokens=fixed, limit=window)
-    room = min(max_tokens, window - fixed)
-    first = _first_that_fits(messages, counts, head=head, budget=window - room - fixed)
+    kept_for_answer = min(max_tokens, max(window // ANSWER_SHARE, 1))
+    first = _first_that_fits(messages, counts, head=head, budget=window - fixed - kept_for_answer)
     kept = (*messages[:head], *messages[first:])
-    return Fitted(kept, trimmed=first > head, max_tokens=room)
+    room = window - fixed - sum(counts[first:-1])
+    return Fitted(kept, trimmed=first > head, max_tokens=min(max_tokens, room))
 
 
 def _first_that_fits(

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -14,12 +13,12 @@ from inference.ask import Ask
 from inference.background import spawn
 from inference.event_log import EventLog, event_logs
 from inference.events import Failed, Numbered, is_last
-from inference.live import SILENCE, live_answers
+from inference.live import live_answers
 from inference.mirror import event_mirror
-from inference.models import Generation, Status
+from inference.models import Generation
 from inference.pipeline import answer
 from inference.replay import replay
-from llmsite.core.errors import Interrupted, ServerRestarting, SiteError, describe
+from llmsite.core.errors import ServerRestarting, SiteError
 
 log = structlog.get_logger("llmsite.generations")
 
@@ -27,23 +26,11 @@ TICK_SECONDS = 15.0
 POLL_SECONDS = 0.5
 
 
-class Draining:
-    """Whether this process is about to stop: then it takes no new work."""
-
-    def __init__(self) -> None:
-        self.began = False
-
-
-draining = Draining()
-
-
 async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
     """Admit a question and answer it in the background.
 
     Raises what `admit` raises; with `wait_for_first_piece` also what ends the answer before that.
     """
-    if draining.began:
-        raise ServerRestarting
     turn = await admit(ask)
     opened = asyncio.get_running_loop().create_future()
     spawn(_write(turn, event_logs.open(turn.generation.pk), opened))
@@ -93,39 +80,35 @@ async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Nu
 
 
 async def _follow_elsewhere(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
-    """Follow an answer that another process writes, or wrote: its mirror, then its row."""
+    """Follow an answer that another process writes, or wrote: its mirror while that lasts, then its row."""
     last = after
-    async with aclosing(event_mirror.follow(generation.pk, after, tick=POLL_SECONDS)) as mirrored:
-        async for numbered in mirrored:
-            if numbered is None:
-                if not await _runs(generation):
-                    break
-                yield None
-                continue
-            if numbered.seq != last + 1:
-                break  # Redis has lost the events before this one; the row has them.
-            last = numbered.seq
-            yield numbered
-            if is_last(numbered.event):
-                return
+    if generation.is_running:
+        async with aclosing(event_mirror.follow(generation.pk, after, tick=POLL_SECONDS)) as mirrored:
+            async for numbered in mirrored:
+                if numbered is None and not await _is_ahead(generation, last):
+                    yield None
+                    continue
+                if numbered is None or numbered.seq != last + 1:
+                    break  # Redis has lost events; the row has them.
+                last = numbered.seq
+                yield numbered
+                if is_last(numbered.event):
+                    return
     async for numbered in _follow_row(generation, last):
         yield numbered
 
 
-async def _runs(generation: Generation) -> bool:
-    return await database_sync_to_async(Generation.objects.running().filter(pk=generation.pk).exists)()
+async def _is_ahead(generation: Generation, last: int) -> bool:
+    """Whether the row knows more than a reader of the mirror: its end, or events behind `last`."""
+    row = await _read_row(generation)
+    return row is None or not row.is_running or len(replay(row)) > last + 1
 
 
 async def _follow_row(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
-    while True:
-        rows = Generation.objects.select_related("message").filter(pk=generation.pk)
-        row = await database_sync_to_async(rows.first)()
-        if row is None:
-            return
+    while (row := await _read_row(generation)) is not None:
         for numbered in replay(row):
+            # A process that died may have told more than it saved: its end is told all the same.
             if numbered.seq > after or is_last(numbered.event):
-                # A process that died may have told more than it saved: the end still comes last.
-                numbered = replace(numbered, seq=max(numbered.seq, after + 1))
                 yield numbered
                 after = numbered.seq
         if not row.is_running:
@@ -134,37 +117,20 @@ async def _follow_row(generation: Generation, after: int) -> AsyncIterator[Numbe
         await asyncio.sleep(POLL_SECONDS)
 
 
+async def _read_row(generation: Generation) -> Generation | None:
+    rows = Generation.objects.select_related("message").filter(pk=generation.pk)
+    return await database_sync_to_async(rows.first)()
+
+
 async def stop(generation: Generation) -> None:
     """Stop an answer, wherever it is written; one that has ended stays as it is."""
     await database_sync_to_async(generation.request_stop)()
     live_answers.stop(generation.pk)
 
 
-async def sweep() -> int:
-    """Mark the answers whose process died `interrupted`; returns how many."""
-    abandoned = Generation.objects.abandoned(silent_for=SILENCE).select_related("message")
-    rows = await database_sync_to_async(list)(abandoned)
-    return sum([await _interrupt(generation) for generation in rows])
-
-
-async def _interrupt(generation: Generation) -> bool:
-    """End an answer with all that its process told anybody, which may be more than it had saved."""
-    text, lengths = generation.message.content, generation.delta_lengths
-    pieces = await event_mirror.pieces(generation.pk)
-    if len(pieces) > len(lengths):
-        text, lengths = "".join(pieces), [len(piece) for piece in pieces]
-    code = describe(Interrupted()).code
-    end = database_sync_to_async(generation.end)
-    if not await end(text, status=Status.INTERRUPTED, error_code=code, delta_lengths=lengths):
-        return False
-    generation.message.content = text
-    event_mirror.append(replay(generation)[-1])
-    return True
-
-
 async def drain(grace: float) -> None:
     """Take no new work; let running answers end, and stop what still runs after `grace` seconds."""
-    draining.began = True
+    live_answers.is_draining = True
     with suppress(TimeoutError):
         async with asyncio.timeout(grace):
             await live_answers.wait_until_none()

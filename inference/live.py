@@ -7,25 +7,22 @@ alive, and reads whether somebody asked one to stop, in whichever process that w
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import TypeVar, cast
 from uuid import UUID
 
 import structlog
 from channels.db import database_sync_to_async
-from django.db import DatabaseError, transaction
-from django.utils import timezone
+from django.db import transaction
+from django.db.models.functions import Now
 
 from inference.background import spawn
-from inference.models import Generation, Message
+from inference.models import Generation, Message, Status
 from llmsite.core.errors import SiteError
 
 log = structlog.get_logger("llmsite.live")
 T = TypeVar("T")
 
 BEAT_SECONDS = 0.5
-SILENCE = timedelta(seconds=10)
-"""After so long without a beat an answer's process is taken for dead."""
 
 
 class Stopped(Exception):
@@ -42,6 +39,7 @@ class LiveAnswer:
         self.generation = generation
         self.pieces: list[str] = []
         self.saved_pieces = 0
+        self.is_ending = False
         self.first_piece_ms: int | None = None
         self._began = time.monotonic()
         self._waiting: asyncio.Task[object] | None = None
@@ -93,10 +91,15 @@ class LiveAnswers:
     """All running answers of this process. The beat runs while there are any."""
 
     def __init__(self) -> None:
+        self.is_draining = False
+        """Whether this process is about to stop: then it admits no new questions."""
         self._answers: dict[UUID, LiveAnswer] = {}
         self._beat: asyncio.Task[None] | None = None
         self._none_left = asyncio.Event()
         self._saving: asyncio.Future[list[UUID]] | None = None
+
+    def __contains__(self, generation_id: UUID) -> bool:
+        return generation_id in self._answers
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -106,11 +109,15 @@ class LiveAnswers:
         if self._beat is None or self._beat.done():
             self._beat = spawn(self._keep_beating())
 
-    async def remove(self, answer: LiveAnswer) -> None:
-        """Take an answer out of the beat; afterwards no older text of it is written any more."""
-        self._answers.pop(answer.generation.pk, None)
+    async def begin_end(self, answer: LiveAnswer) -> None:
+        """From here on the beat only shows that the answer lives; no older text of it is written any more."""
+        answer.is_ending = True
         if self._saving is not None:
             await asyncio.wait([self._saving])
+
+    def remove(self, answer: LiveAnswer) -> None:
+        """The answer's end is stored, or given up."""
+        self._answers.pop(answer.generation.pk, None)
         if not self._answers:
             self._none_left.set()
             if self._beat is not None:
@@ -140,19 +147,22 @@ class LiveAnswers:
             try:
                 for generation_id in await self._saving:
                     self.stop(generation_id)
-            except DatabaseError as error:
+            except Exception as error:
                 # The database may be away for a while; the end of an answer stores all of it anyway.
-                log.warning("beat_failed", error=str(error))
+                log.warning("beat_failed", error=repr(error))
             finally:
                 self._saving = None
 
 
 def _save(answers: list[LiveAnswer]) -> list[UUID]:
-    """Store the progress of `answers`; returns the ids of those that were stopped or deleted."""
+    """Store the progress of `answers`; returns the ids of those that are to end: stopped, ended, deleted."""
     ids = [answer.generation.pk for answer in answers]
-    Generation.objects.running().filter(pk__in=ids).update(heartbeat_at=timezone.now())
-    _save_texts([answer for answer in answers if len(answer.pieces) > answer.saved_pieces])
-    wanted = Generation.objects.filter(pk__in=ids, stop_requested_at=None).values_list("pk", flat=True)
+    running = Generation.objects.running()
+    running.filter(pk__in=ids).update(heartbeat_at=Now())
+    _save_texts(
+        [answer for answer in answers if len(answer.pieces) > answer.saved_pieces and not answer.is_ending]
+    )
+    wanted = running.filter(pk__in=ids, stop_requested_at=None).values_list("pk", flat=True)
     return list(set(ids) - set(wanted))
 
 
@@ -168,6 +178,8 @@ def _save_texts(answers: list[LiveAnswer]) -> None:
         )
     Message.objects.bulk_update(messages, ["content"])
     Generation.objects.bulk_update(generations, ["delta_lengths"])
+    queued = Generation.objects.filter(pk__in=[row.pk for row in generations], status=Status.QUEUED)
+    queued.update(status=Status.STREAMING)
 
 
 live_answers = LiveAnswers()

@@ -81,7 +81,7 @@ class EventMirror:
     ) -> AsyncGenerator[Numbered | None, None]:
         """The mirrored events behind `after`, to the end; None whenever `tick` seconds bring none.
 
-        Ends at once where there is no mirror of this answer.
+        It goes on without an end where nothing is mirrored; it ends where Redis cannot be reached.
         """
         if not self._url:
             return
@@ -89,7 +89,7 @@ class EventMirror:
         cursor: Any = _stream_id(after)
         try:
             async with self._connect(patience=tick) as redis:
-                while await redis.exists(key):
+                while True:
                     answer = await redis.xread({key: cursor}, count=BATCH, block=int(tick * 1000))
                     if not answer:
                         yield None

@@ -1,7 +1,7 @@
 """Models that answer, conversations as trees of messages, and one row for every answer ever begun."""
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Self
 
@@ -66,6 +66,14 @@ class ChatModelConfig(models.Model):
     context_window = models.PositiveIntegerField(_("context window (tokens)"), default=8192)
     system_prompt = models.TextField(_("system prompt"), blank=True)
     max_tokens = models.PositiveIntegerField(_("longest answer by default (tokens)"), default=1024)
+    refused_parameters = models.JSONField(
+        _("parameters it does not take"),
+        default=list,
+        blank=True,
+        help_text=_(
+            'A list of names, such as ["temperature", "top_p"]; they are dropped and named in the answer.'
+        ),
+    )
     input_price = models.DecimalField(
         _("price of a million input tokens"), max_digits=12, decimal_places=6, default=Decimal(0)
     )
@@ -215,10 +223,6 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def running(self) -> Self:
         return self.filter(status__in=RUNNING)
 
-    def abandoned(self, *, silent_for: timedelta) -> Self:
-        """Running by their status, but their process has not been heard of for `silent_for`."""
-        return self.running().filter(heartbeat_at__lt=timezone.now() - silent_for)
-
 
 class Generation(models.Model):
     """One answer being made, or made: how it was asked for, how it ended and what it took.
@@ -300,18 +304,10 @@ class Generation(models.Model):
     def usage(self) -> dict[str, int | None]:
         return {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
 
-    def begin(self) -> bool:
-        """The first piece is in hand. False if the answer had ended in the meantime."""
-        return self._move((Status.QUEUED,), status=Status.STREAMING)
-
     def end(self, text: str, *, at: datetime | None = None, **values: Any) -> bool:
-        """Store the end and the whole text; False if somebody else had ended it before.
-
-        An answer that the sweep took for dead but that came to its end all the same is finished.
-        """
-        from_states = (*RUNNING, Status.INTERRUPTED)
+        """Store the end and the whole text; False if it had ended before, or was deleted."""
         with transaction.atomic():
-            if not self._move(from_states, ended_at=at or timezone.now(), **values):
+            if not self._move(RUNNING, ended_at=at or timezone.now(), **values):
                 return False
             Message.objects.filter(pk=self.message_id).update(content=text)
         return True

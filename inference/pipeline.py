@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
-from channels.db import database_sync_to_async
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
@@ -64,7 +63,6 @@ async def answer(turn: Turn) -> AsyncGenerator[Event, None]:
                 outcome = step if isinstance(step, Outcome) else None
                 if not started and (outcome is None or outcome.error is None):
                     started = True
-                    await database_sync_to_async(turn.generation.begin)()
                     yield Started(
                         str(turn.conversation.pk), str(turn.generation.message_id), turn.model.alias
                     )

@@ -47,7 +47,7 @@ async def events(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     credential = await arequire_caller(request, Scope.CHAT)
     generation = await database_sync_to_async(access_generation)(credential.user, pk)
     after = read_cursor(request)
-    if not generation.is_running and replay(generation)[-1].seq <= after:
+    if not generation.is_running and replay(generation)[-1].seq == after:
         return nothing_more()
     return event_stream(generation, after=after)
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import structlog
 from channels.db import database_sync_to_async
-from django.db import DatabaseError
+from django.db import Error as DatabaseFailure
 
 from inference.admission import Turn
 from inference.background import run_apart
@@ -14,12 +14,14 @@ from inference.events import Failed, Finished
 from inference.live import LiveAnswer, live_answers
 from inference.models import Generation, Status
 from inference.providers import base
-from llmsite.core.errors import ProviderFailure, ServerRestarting, SiteError, describe
+from llmsite.core.errors import Interrupted, ProviderFailure, ServerRestarting, SiteError, describe
 
 log = structlog.get_logger("llmsite.record")
 
 SAVE_DELAYS = (0.2, 0.5, 1.0, 2.0)
 """Seconds between tries to store an end while the database is away."""
+COUNT_SECONDS = 0.5
+"""How long a provider may take to count the tokens of an answer that broke off; then they are estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,22 @@ async def record(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished | F
 
 
 async def _record(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished | Failed:
-    await live_answers.remove(live)
+    try:
+        return await _store_end(turn, live, outcome)
+    finally:
+        live_answers.remove(live)
+
+
+async def _store_end(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished | Failed:
+    await live_answers.begin_end(live)
     values = _values(live, outcome)
     values |= await _usage(turn, live, outcome)
     values["cost_micro"] = turn.model.cost_micro(
         input_tokens=values["input_tokens"] or 0, output_tokens=values["output_tokens"] or 0
     )
-    await _save(turn.generation, live.text, values)
+    if not await _save(turn.generation, live.text, values):
+        # Another process took this one for dead and has told an end already, or the row was deleted.
+        return Failed.of(Interrupted(), turn.generation.request_id or None)
     return _event(turn.generation, outcome)
 
 
@@ -94,28 +105,29 @@ async def _usage(turn: Turn, live: LiveAnswer, outcome: Outcome) -> dict[str, An
         return {"input_tokens": None, "output_tokens": None}
     prompt, reply = turn.request.messages, base.ChatMessage("assistant", live.text)
     try:
-        counts = await turn.provider.count_tokens(turn.request.model, (*prompt, reply))
-    except ProviderFailure:
+        async with asyncio.timeout(COUNT_SECONDS):
+            counts = await turn.provider.count_tokens(turn.request.model, (*prompt, reply))
+    except (ProviderFailure, TimeoutError):
         counts = base.estimate_tokens((*prompt, reply))
     return {"input_tokens": sum(counts[:-1]), "output_tokens": counts[-1], "usage_estimated": True}
 
 
-async def _save(generation: Generation, text: str, values: dict[str, Any]) -> None:
+async def _save(generation: Generation, text: str, values: dict[str, Any]) -> bool:
     for delay in (*SAVE_DELAYS, None):
         try:
-            await database_sync_to_async(generation.end)(text, **values)
-            return
-        except DatabaseError:
+            return await database_sync_to_async(generation.end)(text, **values)
+        except DatabaseFailure:
             log.warning("end_not_saved", generation=str(generation.pk), retry_in=delay, exc_info=True)
             if delay is None:
                 raise
             await asyncio.sleep(delay)
+    raise AssertionError("the last try returns or raises")
 
 
 def _event(generation: Generation, outcome: Outcome) -> Finished | Failed:
     if outcome.error is not None:
         _log_failure(generation, outcome.error)
-        return Failed.of(outcome.error, generation.request_id)
+        return Failed.of(outcome.error, generation.request_id or None)
     return finished_event(generation)
 
 

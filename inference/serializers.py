@@ -42,7 +42,7 @@ class StopField(serializers.ListField):
 class SamplingSerializer(StrictSerializer):
     max_tokens = serializers.IntegerField(required=False, min_value=1, max_value=1_000_000)
     temperature = serializers.FloatField(required=False, min_value=0, max_value=2)
-    top_p = serializers.FloatField(required=False, min_value=0, max_value=1)
+    top_p = serializers.FloatField(required=False, min_value=1e-6, max_value=1)
     stop = StopField(required=False, max_length=MAX_STOP_STRINGS)
     seed = serializers.IntegerField(required=False, min_value=-(2**63), max_value=2**63 - 1)
 
@@ -62,6 +62,8 @@ class PredictSerializer(SamplingSerializer):
         required=False, max_length=100_000, allow_blank=True, trim_whitespace=False
     )
     conversation = serializers.UUIDField(required=False)
+    # Every answer is fresh as yet, whichever of the two a client asks for.
+    use_cache = serializers.BooleanField(required=False)
 
     def to_internal_value(self, data: Any) -> Any:
         # The name that older clients use for the same thing.

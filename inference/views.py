@@ -58,13 +58,13 @@ async def _ask(request: HttpRequest, user: User, pk: UUID | None) -> HttpRespons
 
 
 def _read_ask(request: HttpRequest, user: User, pk: UUID | None, prompt: str) -> Ask:
-    model = request.POST.get("model") or None
-    values = validated(PredictSerializer(data={"prompt": prompt}))
+    model = request.POST.get("model")
+    values = validated(PredictSerializer(data={"prompt": prompt} | ({"model": model} if model else {})))
     return Ask(
         user=user,
         door="page",
         prompt=values["prompt"],
-        model=model,
+        model=values.get("model"),
         conversation=pk,
         request_id=request.request_id,  # type: ignore[attr-defined]
     )

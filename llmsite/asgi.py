@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -11,35 +12,42 @@ django_application = get_asgi_application()
 
 # These read models and settings, so they come after Django is set up.
 import structlog  # noqa: E402
+from channels.db import database_sync_to_async  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from django.db import DatabaseError  # noqa: E402
 
+from accounts.tokens import forget_ended_sign_ins  # noqa: E402
 from accounts.websocket import CredentialMiddleware  # noqa: E402
-from inference import generations  # noqa: E402
+from inference.sweeper import Sweeper  # noqa: E402
 from inference.urls import sockets  # noqa: E402
 
 log = structlog.get_logger("llmsite.asgi")
 
 SWEEP_SECONDS = 5.0
+FORGET_SECONDS = 3600.0
 
 
 async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """While the server runs, look now and then for answers whose process died."""
+    """While the server runs: end the answers of dead processes, and forget ended sign-ins."""
     await receive()
-    sweeper = asyncio.create_task(_sweep_for_ever())
+    chores = [
+        asyncio.create_task(_every(SWEEP_SECONDS, Sweeper().sweep)),
+        asyncio.create_task(_every(FORGET_SECONDS, database_sync_to_async(forget_ended_sign_ins))),
+    ]
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    sweeper.cancel()
+    for chore in chores:
+        chore.cancel()
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _sweep_for_ever() -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
-            await generations.sweep()
-        except DatabaseError as error:
-            log.warning("sweep_failed", error=str(error))
-        await asyncio.sleep(SWEEP_SECONDS)
+            await work()
+        except Exception as error:
+            # The database may be away for a while; the next round tries again.
+            log.warning("chore_failed", work=repr(work), error=repr(error))
+        await asyncio.sleep(seconds)
 
 
 application = ProtocolTypeRouter(

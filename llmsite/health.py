@@ -13,7 +13,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
 import llmsite
-from inference.generations import draining
+from inference.live import live_answers
 from inference.providers import http
 from llmsite.core.rest import json_door
 
@@ -44,7 +44,7 @@ async def ready(request: HttpRequest) -> JsonResponse:
         _part(_model),
     )
     parts: dict[str, Any] = dict(zip(names, states, strict=True))
-    if draining.began:
+    if live_answers.is_draining:
         parts["web"] = {"ok": False, "reason": "This process is about to stop."}
     ok = all(part["ok"] for part in parts.values())
     return JsonResponse({"ready": ok, "parts": parts}, status=200 if ok else 503)

@@ -94,17 +94,21 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["OPTIONS"] = {"connect_timeout": 3, "options": "-c lock_timeout=10s"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.text("REDIS_URL", form="a redis:// or unix:// address", example="redis://localhost:6379/0")
+REDIS_URL = env.url("REDIS_URL", schemes=("redis", "rediss", "unix"), example="redis://localhost:6379/0")
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
-    CHANNEL_LAYERS = {
-        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
+    CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            # A Redis that does not answer must not hold up a request.
+            "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.3, "SOCKET_TIMEOUT": 0.3},
+        },
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 # --- Models and providers ------------------------------------------------------------------------
 
@@ -243,5 +247,5 @@ LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"
 LOGGING = logging_config(LOG_LEVEL.upper())
 
 HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")  # noqa: S104
-PORT = env.whole("PORT", 8000, least=1)
-TRUSTED_PROXIES = env.items("TRUSTED_PROXIES", [], example="10.0.0.0/8")
+PORT = env.whole("PORT", 8000, least=1, most=65535)
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [], example="10.0.0.0/8")

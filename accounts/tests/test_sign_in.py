@@ -1,5 +1,6 @@
 """Signing in and out: pages, scripts and programs, one sign-in for all."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -10,12 +11,17 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 
+from accounts import forms
 from accounts.models import RefreshToken, Session, User
-from accounts.tokens import REUSE_GRACE, rotate, sign_in
+from accounts.tokens import REUSE_GRACE, forget_ended_sign_ins, rotate, sign_in
 from conftest import PASSWORD, bearer, sign_in_client
 from llmsite.core.errors import NotSignedIn
 
 pytestmark = pytest.mark.django_db
+
+
+def digest(token):
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def signed_in_cookies(answer):
@@ -110,6 +116,38 @@ class TestPages:
         assert answer.status_code == 403
         assert not User.objects.exists()
 
+    @pytest.mark.parametrize("whose", ["own", "another's"])
+    def test_a_password_changed_in_the_admin_ends_the_sign_ins(self, whose, client, staff, alice):
+        sign_in_client(client, staff)
+        changed = staff if whose == "own" else alice
+        victim = sign_in(changed)
+        new = "battery horse correct"
+        form = {"new_password1": new, "new_password2": new, "old_password": PASSWORD}
+        if whose == "own":
+            answer = client.post("/admin/password_change/", form)
+        else:
+            passwords = {"password1": new, "password2": new, "usable_password": "true"}
+            answer = client.post(f"/admin/accounts/user/{alice.pk}/password/", passwords)
+
+        assert answer.status_code == 302, answer.content
+        changed.refresh_from_db()
+        assert changed.check_password(new)
+        with pytest.raises(NotSignedIn):
+            rotate(victim.refresh)
+        assert client.get("/api/auth/me").status_code == (401 if whose == "own" else 200)
+
+    def test_a_renewed_hash_ends_nothing(self, client, alice, settings):
+        pair = sign_in(alice)
+        settings.PASSWORD_HASHERS = [
+            "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+            "django.contrib.auth.hashers.MD5PasswordHasher",
+        ]
+
+        assert alice.check_password(PASSWORD)
+
+        assert alice.password.startswith("pbkdf2")
+        assert rotate(pair.refresh)
+
 
 class TestScripts:
     def test_cookies_without_a_csrf_proof_change_nothing(self, alice):
@@ -188,6 +226,51 @@ class TestScripts:
 
         assert answer.status_code == 400
         assert answer.json()["error"]["field"] == "password"
+
+    @pytest.mark.parametrize("username", ["alice", "ALICE", "two words", ""])
+    def test_both_doors_refuse_the_same_names(self, username, alice):
+        page = Client().post(
+            "/register/", {"username": username, "password1": PASSWORD, "password2": PASSWORD}
+        )
+        script = Client().post(
+            "/api/auth/register",
+            {"username": username, "password": PASSWORD},
+            content_type="application/json",
+        )
+
+        assert (page.status_code, script.status_code) == (400, 400)
+        assert script.json()["error"]["field"] == "username"
+        assert User.objects.count() == 1
+
+    @pytest.mark.parametrize("path", ["/register/", "/api/auth/register"])
+    def test_a_name_taken_at_the_last_moment_is_refused(self, path, monkeypatch, make_user):
+        def taken_meanwhile(form, save=forms.RegisterForm.save):
+            make_user("dora")
+            return save(form)
+
+        monkeypatch.setattr(forms.RegisterForm, "save", taken_meanwhile)
+        body = {"username": "dora", "password": PASSWORD, "password1": PASSWORD, "password2": PASSWORD}
+        if path.startswith("/api"):
+            body = {"username": "dora", "password": PASSWORD}
+            answer = Client().post(path, body, content_type="application/json")
+        else:
+            answer = Client().post(path, body)
+
+        assert answer.status_code == 400
+
+    def test_a_trusted_origin_may_sign_in(self, settings, alice):
+        settings.CSRF_TRUSTED_ORIGINS = ["https://front.example"]
+        client = Client(enforce_csrf_checks=True)
+        token = client.get("/api/auth/csrf").json()["csrf_token"]
+
+        answer = client.post(
+            "/api/auth/login",
+            {"username": "alice", "password": PASSWORD},
+            content_type="application/json",
+            headers={"X-CSRFToken": token, "Origin": "https://front.example", "Sec-Fetch-Site": "cross-site"},
+        )
+
+        assert answer.status_code == 200
 
 
 class TestPrograms:
@@ -292,6 +375,19 @@ class TestRotation:
         for token in (first, newest):
             with pytest.raises(NotSignedIn):
                 rotate(token)
+
+    def test_what_has_ended_is_forgotten(self, alice):
+        kept, old = sign_in(alice), sign_in(alice)
+        ended = Session.objects.filter(refresh_tokens__digest=digest(old.refresh))
+        RefreshToken.objects.filter(session__in=ended).update(
+            expires_at=timezone.now() - timedelta(seconds=1)
+        )
+        ended.update(created_at=timezone.now() - settings.REFRESH_TOKEN_LIFETIME - timedelta(seconds=1))
+
+        forget_ended_sign_ins()
+
+        assert RefreshToken.objects.count() == Session.objects.count() == 1
+        assert rotate(kept.refresh)
 
     def test_only_hashes_are_stored(self, alice):
         pair = sign_in(alice)

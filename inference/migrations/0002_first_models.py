@@ -30,6 +30,8 @@ MODELS = [
         "label": "GPT",
         "provider": "openai",
         "provider_model": "gpt-5.5",
+        # A model that reasons refuses both.
+        "refused_parameters": ["temperature", "top_p"],
         "context_window": 128_000,
         "max_tokens": 4096,
     },

@@ -48,6 +48,14 @@ def test_the_answer_gets_what_the_question_leaves():
     assert (kept(fitted), fitted.max_tokens) == ("S3", 5)
 
 
+def test_a_long_answer_asked_for_costs_no_turn_that_fits():
+    fitted = fit(TURNS, [5] * 6, window=1024, max_tokens=1024)
+
+    assert kept(fitted) == "S1a2b3"
+    assert not fitted.trimmed
+    assert fitted.max_tokens == 1024 - 30 - REPLY_TOKENS
+
+
 def test_one_question_over_the_window_is_refused_with_both_numbers():
     with pytest.raises(ContextLengthExceeded) as refusal:
         fit(TURNS, [10] * 5 + [500], window=256, max_tokens=10)

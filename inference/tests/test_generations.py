@@ -1,5 +1,7 @@
 """Answers belong to the server: stopping, leaving, coming back, and processes that die."""
 
+import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -11,12 +13,13 @@ from conftest import bearer
 from inference import generations
 from inference.ask import Ask
 from inference.event_log import event_logs
-from inference.live import SILENCE, live_answers
+from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import Conversation, Generation, Message, Status
 from inference.providers import scripted
 from inference.providers.scripted import Script
 from inference.replay import replay
+from inference.sweeper import SILENCE_SECONDS, Sweeper
 from inference.tests.doors import connect, events_of, joined, post, sse, until_end
 from inference.tests.waiting import until
 
@@ -183,21 +186,33 @@ async def test_the_beat_saves_what_there_is(alice, models):
     await ended(turn)
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@sync_to_async
+def left_behind(user, **values):
+    conversation = Conversation.objects.create(owner=user)
+    message = Message.objects.create(conversation=conversation, role="assistant", content="Half an ans")
+    return Generation.objects.create(
+        user=user, message=message, model_alias="echo", provider="echo", delta_lengths=[4, 7], **values
+    )
+
+
 async def test_the_sweep_ends_what_a_dead_process_left(alice, models):
-    @sync_to_async
-    def left_behind(**values):
-        conversation = Conversation.objects.create(owner=alice)
-        message = Message.objects.create(conversation=conversation, role="assistant", content="Half an ans")
-        return Generation.objects.create(
-            user=alice, message=message, model_alias="echo", provider="echo", delta_lengths=[4, 7], **values
-        )
+    sweeper = Sweeper(clock=(clock := Clock()))
+    dead = await left_behind(alice, status="streaming")
+    alive = await left_behind(alice, status="streaming")
+    done = await left_behind(alice, status="finished")
 
-    silent = timezone.now() - SILENCE - timedelta(seconds=1)
-    dead = await left_behind(status="streaming", heartbeat_at=silent)
-    alive = await left_behind(status="streaming")
-    done = await left_behind(status="finished", heartbeat_at=silent)
-
-    assert await generations.sweep() == 1
+    assert await sweeper.sweep() == 0
+    clock.now += SILENCE_SECONDS
+    await Generation.objects.filter(pk=alive.pk).aupdate(heartbeat_at=timezone.now() + timedelta(seconds=1))
+    assert await sweeper.sweep() == 1
+    assert await sweeper.sweep() == 0
 
     states = {row.pk: row.status async for row in Generation.objects.all()}
     assert states == {dead.pk: "interrupted", alive.pk: "streaming", done.pk: "finished"}
@@ -208,15 +223,83 @@ async def test_the_sweep_ends_what_a_dead_process_left(alice, models):
     assert "".join(event.get("text", "") for event in events) == "Half an ans"
 
 
-async def test_an_answer_that_was_taken_for_dead_and_ends_is_finished(alice, models):
-    scripted.play(Script(pieces=("a", "b"), delay=0.2))
-    turn = await generations.start(Ask(user=alice, door="test", prompt="?"))
-    await Generation.objects.aupdate(status="interrupted")
+async def test_neither_own_answers_nor_foreign_clocks_look_dead(alice, models):
+    sweeper = Sweeper(clock=(clock := Clock()))
+    await started(alice, model="hangs")
+    await left_behind(alice, status="streaming", heartbeat_at=timezone.now() - timedelta(days=1))
+    await sweeper.sweep()
 
-    row = await until(lambda: Generation.objects.select_related("message").filter(status="finished").first())
+    clock.now += SILENCE_SECONDS - 1
+    assert await sweeper.sweep() == 0
+    clock.now += 10 * SILENCE_SECONDS
+    assert await sweeper.sweep() == 1
+    assert len(live_answers) == 1
 
-    assert row.pk == turn.generation.pk
-    assert row.message.content == "ab"
+
+async def test_an_answer_that_was_taken_for_dead_has_one_end(alice, models):
+    turn = await started(alice)
+    await Generation.objects.aupdate(status="interrupted", error_code="interrupted")
+
+    await until(lambda: scripted.calls[-1].outcome == "closed")
+    await until(lambda: not live_answers)
+
+    assert (await Generation.objects.aget()).status == "interrupted"
+    events = [n.as_dict() async for n in generations.follow(turn.generation) if n is not None]
+    assert events[-1]["code"] == "interrupted"
+
+
+async def test_a_reader_that_knows_more_than_was_saved_gets_the_end(alice, models, settings):
+    row = await left_behind(alice, status="interrupted", error_code="interrupted")
+    headers = await sync_to_async(bearer)(alice)
+
+    events = [e async for e in events_of(AsyncClient(), str(row.pk), **headers, **{"Last-Event-ID": "7"})]
+    after = await AsyncClient().get(
+        f"/api/generations/{row.pk}/events", headers={**headers, "Last-Event-ID": str(events[-1]["seq"])}
+    )
+
+    assert [event["code"] for event in events] == ["interrupted"]
+    assert after.status_code == 204
+
+
+async def test_the_end_is_stored_before_a_process_counts_as_drained(alice, models, monkeypatch):
+    end = Generation.end
+
+    def slow_end(*args, **values):
+        time.sleep(0.3)
+        return end(*args, **values)
+
+    monkeypatch.setattr(Generation, "end", slow_end)
+    monkeypatch.setattr(live_answers, "is_draining", False)
+    turn = await started(alice)
+
+    await generations.drain(0)
+
+    row = await Generation.objects.aget(pk=turn.generation.pk)
+    assert (row.status, row.error_code) == ("interrupted", "server_restarting")
+
+
+@pytest.mark.parametrize("path", ["/api/predict", "/api/predict/stream"])
+async def test_a_process_that_is_about_to_stop_takes_no_question(path, alice, models, monkeypatch):
+    monkeypatch.setattr(live_answers, "is_draining", True)
+
+    answer = await post(alice, path, {"prompt": "One more?"})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "server_restarting")
+    assert not await Message.objects.aexists()
+
+
+async def test_a_hanging_tokenizer_does_not_hold_up_the_end(alice, models, monkeypatch):
+    async def hang(*args):
+        await asyncio.get_running_loop().create_future()
+
+    turn = await started(alice, model="hangs")
+    monkeypatch.setattr(scripted.ScriptedProvider, "count_tokens", hang)
+
+    await generations.stop(turn.generation)
+
+    row = await ended(turn)
+    assert row.usage_estimated
+    assert row.output_tokens > 0
 
 
 @pytest.mark.parametrize("call", ["events", "stop"])

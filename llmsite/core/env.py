@@ -5,12 +5,13 @@ holds docs/settings.md against it. A value may also come from a file named by `N
 (a mounted secret). Values of the process win over those of the `.env` file.
 """
 
-import re
+import ipaddress
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -19,7 +20,6 @@ T = TypeVar("T")
 
 SECRET_KEY_BYTES = 32
 HOW_TO_MAKE_ONE = 'python -c "import secrets; print(secrets.token_urlsafe(48))"'
-_RATE = re.compile(r"^[1-9]\d*/[smhd]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Environment:
     def flag(self, name: str, default: bool) -> bool:
         return self.read(name, default, form="true or false", example="true", parse=_parse_flag)
 
-    def whole(self, name: str, default: int, *, least: int = 0) -> int:
-        form = f"a whole number from {least} up"
+    def whole(self, name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+        form = f"a whole number from {least} " + ("up" if most is None else f"to {most}")
         return self.read(
-            name, default, form=form, example=str(default), parse=lambda raw: _at_least(int(raw), least)
+            name, default, form=form, example=str(default), parse=lambda raw: _between(int(raw), least, most)
         )
 
     def seconds(self, name: str, default: float) -> float:
@@ -81,18 +81,22 @@ class Environment:
             name, default, form="a list separated by commas", example=example, parse=_parse_items
         )
 
-    def rate(self, name: str, default: str) -> str:
-        form = "a number of requests, a slash, and s, m, h or d"
-        return self.read(name, default, form=form, example="60/m", parse=_parse_rate)
+    def networks(self, name: str, default: list[str], *, example: str) -> list[str]:
+        form = "a list of addresses or networks separated by commas"
+        return self.read(name, default, form=form, example=example, parse=_parse_networks)
 
     def path(self, name: str, default: Path) -> Path:
         return self.read(
             name, default, form="a folder", example="/srv/llmsite", parse=lambda raw: Path(raw).expanduser()
         )
 
-    def url(self, name: str, default: str = "", *, example: str) -> str:
-        form = "an address that starts with http:// or https://"
-        return self.read(name, default, form=form, example=example, parse=_parse_url)
+    def url(
+        self, name: str, default: str = "", *, example: str, schemes: tuple[str, ...] = ("http", "https")
+    ) -> str:
+        form = f"an address that starts with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+        return self.read(
+            name, default, form=form, example=example, parse=lambda raw: _parse_url(raw, schemes)
+        )
 
     def database(self, name: str, default: str) -> dict[str, Any]:
         """A Django database from a URL, for example `postgres://user:password@host:5432/name`."""
@@ -131,8 +135,8 @@ def _parse_flag(raw: str) -> bool:
     return values[raw.lower()]
 
 
-def _at_least(number: int, least: int) -> int:
-    if number < least:
+def _between(number: int, least: int, most: int | None) -> int:
+    if number < least or (most is not None and number > most):
         raise ValueError(number)
     return number
 
@@ -153,14 +157,16 @@ def _parse_items(raw: str) -> list[str]:
     return [item.strip() for item in raw.split(",") if item.strip()]
 
 
-def _parse_rate(raw: str) -> str:
-    if not _RATE.match(raw):
-        raise ValueError(raw)
-    return raw
+def _parse_networks(raw: str) -> list[str]:
+    networks = _parse_items(raw)
+    for network in networks:
+        ipaddress.ip_network(network, strict=False)
+    return networks
 
 
-def _parse_url(raw: str) -> str:
-    if not raw.startswith(("http://", "https://")):
+def _parse_url(raw: str, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(raw)
+    if parts.scheme not in schemes or not (parts.hostname or parts.path) or parts.port == 0:
         raise ValueError(raw)
     return raw.rstrip("/")
 

@@ -70,10 +70,6 @@ class UnsupportedMediaType(SiteError):
     """The body is of a type that this address does not read."""
 
 
-class Conflict(SiteError):
-    """The object is in a state that does not allow this. Data: reason (a sentence)."""
-
-
 class ModelNotFound(SiteError):
     """No active model has this alias. Data: model."""
 
@@ -169,7 +165,6 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     NotFound: ErrorRow(404, "not_found", _("There is no such object.")),
     MethodNotAllowed: ErrorRow(405, "method_not_allowed", _("This address does not take that method.")),
     UnsupportedMediaType: ErrorRow(415, "unsupported_media_type", _("Send the body as application/json.")),
-    Conflict: ErrorRow(409, "conflict", _("{reason}")),
     ModelNotFound: ErrorRow(404, "model_not_found", _("There is no model named “{model}”.")),
     ContextLengthExceeded: ErrorRow(
         400,

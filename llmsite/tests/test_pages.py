@@ -5,7 +5,7 @@ from django.test import AsyncClient, Client
 from django.urls import URLResolver, get_resolver
 
 from conftest import sign_in_client
-from inference.generations import draining
+from inference.live import live_answers
 
 pytestmark = pytest.mark.django_db
 
@@ -124,6 +124,6 @@ async def test_it_is_alive_and_says_what_it_is_ready_for(settings, transactional
 
 
 async def test_a_process_that_is_about_to_stop_is_not_ready(transactional_db, monkeypatch):
-    monkeypatch.setattr(draining, "began", True)
+    monkeypatch.setattr(live_answers, "is_draining", True)
 
     assert not (await AsyncClient().get("/health/ready")).json()["parts"]["web"]["ok"]

@@ -35,6 +35,10 @@ def start(**environment):
         ("IDLE_TIMEOUT", "-1"),
         ("DATABASE_URL", "nonsense"),
         ("MODEL_URL", "localhost:8001"),
+        ("MODEL_URL", "http://127.0.0.1:abc"),
+        ("PORT", "99999"),
+        ("REDIS_URL", "foo"),
+        ("TRUSTED_PROXIES", "nonsense"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_setting(name, value):

@@ -77,7 +77,8 @@ class ChatPage {
       this.#thread.cut(question);
       // What was typed meanwhile is not thrown away.
       this.#composer.text = [prompt, this.#composer.text].filter(Boolean).join("\n\n");
-      if (isNew) this.#dropConversation();
+      // Where the answer was lost on its way, the question may have been taken.
+      if (isNew && error.status) this.#dropConversation();
       this.#giveUp(error);
     }
   }

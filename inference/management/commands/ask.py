@@ -19,7 +19,8 @@ from inference.live import live_answers
 from inference.pipeline import answer
 from llmsite.core.errors import SiteError, describe
 
-COMMAND_USER = "command-line"
+COMMAND_USER = "command line"
+"""With a space, which nobody can register with."""
 
 
 class Command(BaseCommand):

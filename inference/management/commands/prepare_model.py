@@ -12,8 +12,11 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if settings.LOCAL_MODEL_PATH:
-            self.stdout.write("LOCAL_MODEL_PATH is set: there is nothing to prepare.")
+        replaced_by = next(
+            (name for name in ("LOCAL_BASE_URL", "LOCAL_MODEL_PATH") if getattr(settings, name)), None
+        )
+        if replaced_by:
+            self.stdout.write(f"{replaced_by} is set: there is nothing to prepare.")
             return
         from inference.engine.prepare import prepared_model
         from inference.engine.runner import EngineError

@@ -1,9 +1,12 @@
 """`manage.py serve_model`: the process that runs the local model."""
 
+import json
 import os
 import signal
 import socket
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +22,8 @@ log = structlog.get_logger("llmsite.serve_model")
 
 GRACE_SECONDS = 20
 """How long answers that are under way may go on after the process was asked to stop."""
+LOOK_AGAIN_SECONDS = 5.0
+UNKNOWN_CONTEXT = 8192
 
 
 class Command(BaseCommand):
@@ -28,9 +33,20 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
-            self._serve()
+            if settings.LOCAL_BASE_URL:
+                self._stand_by()
+            else:
+                self._serve()
         except KeyboardInterrupt:
             sys.exit(0)
+
+    def _stand_by(self) -> None:
+        """Another server has the models: list the first of them, and hold none here."""
+        self.stderr.write(f"LOCAL_BASE_URL is set: {settings.LOCAL_BASE_URL} serves the local models.")
+        while (served := served_elsewhere(settings.LOCAL_BASE_URL)) is None:
+            time.sleep(LOOK_AGAIN_SECONDS)
+        register(*served)
+        signal.pause()
 
     def _serve(self) -> None:
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -55,17 +71,30 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"{model.name} is ready at {settings.MODEL_URL} ({model.engine}, {model.device})"
             )
-            register(model)
+            register(model.name, model.context)
             run(model, listener)
 
 
-def register(model: Any) -> None:
+def register(name: str, context_window: int) -> None:
     """Let the site's rows of models say what is served here."""
     try:
-        ChatModelConfig.objects.all().served_locally(model.name, context_window=model.context)
+        ChatModelConfig.objects.all().served_locally(name, context_window=context_window)
     except DatabaseError as error:
         # The engine works without the site's database; only its models are then not listed anew.
-        log.warning("model_not_registered", model=model.name, error=str(error))
+        log.warning("model_not_registered", model=name, error=str(error))
+
+
+def served_elsewhere(base_url: str) -> tuple[str, int] | None:
+    """Name and context window of the first model of another server; None while it does not answer."""
+    address = f"{base_url.removesuffix('/v1')}/v1/models"
+    try:
+        with urllib.request.urlopen(address, timeout=LOOK_AGAIN_SECONDS) as answer:  # noqa: S310
+            card = json.load(answer)["data"][0]
+        # vLLM says how long its model's context is; others keep it to themselves.
+        return str(card["id"]), int(card.get("max_model_len") or UNKNOWN_CONTEXT)
+    except (OSError, ValueError, LookupError) as error:
+        log.info("server_not_ready", address=address, error=repr(error))
+        return None
 
 
 def bound_socket(url: str) -> socket.socket:

@@ -45,18 +45,20 @@ class Command(BaseCommand):
 class _Server(uvicorn.Server):
     """Uvicorn, but answers that are being written may end before it stops, and it then exits with 0."""
 
-    _loop: asyncio.AbstractEventLoop
-
     def __init__(self, config: uvicorn.Config, *, drain_seconds: float) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
         self._draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is None:  # The application is still being loaded: nothing runs yet.
+            self.should_exit = True
+            return
         # A second signal is from somebody who does not want to wait.
         self.should_exit = self.force_exit = self._draining
         self._draining = True

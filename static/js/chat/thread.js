@@ -21,7 +21,6 @@ export class Thread {
     this.#watchScrolling();
   }
 
-  get messages() { return this.#messages; }
   get last() { return this.#messages.at(-1) ?? null; }
   get isEmpty() { return this.#messages.length === 0; }
 

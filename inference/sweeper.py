@@ -1,0 +1,71 @@
+"""Finds the answers whose process died, and ends them as `interrupted`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+
+from inference.live import live_answers
+from inference.mirror import event_mirror
+from inference.models import Generation, Status
+from inference.replay import replay
+from llmsite.core.errors import Interrupted, describe
+
+SILENCE_SECONDS = 10.0
+"""After so long without a beat an answer's process is taken for dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A beat, and when the sweeper saw it first, by its own clock."""
+
+    heartbeat_at: datetime
+    since: float
+
+
+class Sweeper:
+    """Watches the beats of other processes' answers.
+
+    Only beats that it saw itself count: clocks that differ between machines, a machine that slept
+    and a database that was away make nobody look dead.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[UUID, _Seen] = {}
+
+    async def sweep(self) -> int:
+        """Look once; returns how many answers were interrupted. Call it every few seconds."""
+        try:
+            rows = await database_sync_to_async(list)(Generation.objects.running().select_related("message"))
+        except Exception:
+            self._seen.clear()
+            raise
+        others = [row for row in rows if row.pk not in live_answers]
+        silent = [row for row in others if self._is_silent(row)]
+        self._seen = {row.pk: self._seen[row.pk] for row in others}
+        return sum([await _interrupt(row) for row in silent])
+
+    def _is_silent(self, row: Generation) -> bool:
+        seen = self._seen.get(row.pk)
+        if seen is None or seen.heartbeat_at != row.heartbeat_at:
+            seen = self._seen[row.pk] = _Seen(row.heartbeat_at, self._clock())
+        return self._clock() - seen.since >= SILENCE_SECONDS
+
+
+async def _interrupt(generation: Generation) -> bool:
+    """End an answer with all that its process told anybody, which may be more than it had saved."""
+    text, lengths = generation.message.content, generation.delta_lengths
+    pieces = await event_mirror.pieces(generation.pk)
+    if len(pieces) > len(lengths):
+        text, lengths = "".join(pieces), [len(piece) for piece in pieces]
+    code = describe(Interrupted()).code
+    end = database_sync_to_async(generation.end)
+    if not await end(text, status=Status.INTERRUPTED, error_code=code, delta_lengths=lengths):
+        return False
+    generation.message.content = text
+    event_mirror.append(replay(generation)[-1])
+    return True
