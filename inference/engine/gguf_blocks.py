@@ -21,7 +21,7 @@ class Quantized:
     """A weight matrix of the shape (rows, columns): weight = (values - zero_points) * scales."""
 
     values: npt.NDArray[np.uint8]
-    """(rows, blocks of a row, 32)."""
+    """(rows, blocks of a row, numbers of a block)."""
     scales: npt.NDArray[np.float32]
     """(rows, blocks of a row)."""
     zero_points: npt.NDArray[np.uint8]
@@ -33,7 +33,11 @@ class Quantized:
 
     @property
     def columns(self) -> int:
-        return int(self.values.shape[1] * BLOCK)
+        return int(self.values.shape[1] * self.block)
+
+    @property
+    def block(self) -> int:
+        return int(self.values.shape[2])
 
 
 def from_q8_0(raw: npt.NDArray[np.uint8]) -> Quantized:
@@ -81,6 +85,18 @@ def quantize(blocks: npt.NDArray[np.float32]) -> Quantized:
     scales[scales == 0] = 1  # A block of zeros.
     values = np.rint(blocks / scales[..., None]) + 128
     return Quantized(values.astype(np.uint8), scales.astype(np.float32), np.full(scales.shape, 128, np.uint8))
+
+
+def widen(matrix: Quantized) -> Quantized:
+    """Every two neighbouring blocks made one, its numbers rounded again, with a zero point of its own."""
+    weights = (matrix.values - matrix.zero_points[..., None].astype(np.float32)) * matrix.scales[..., None]
+    blocks = weights.reshape(matrix.rows, -1, 2 * matrix.block)
+    least, most = blocks.min(axis=-1).clip(max=0), blocks.max(axis=-1).clip(min=0)
+    scales = (most - least) / np.float32(255)
+    scales[scales == 0] = 1  # A block of zeros.
+    zero_points = np.rint(-least / scales)
+    values = np.rint(blocks / scales[..., None] + zero_points[..., None]).clip(0, 255)
+    return Quantized(values.astype(np.uint8), scales, zero_points.astype(np.uint8))
 
 
 def stack(matrices: list[Quantized]) -> Quantized:

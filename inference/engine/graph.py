@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from inference.engine.gguf_blocks import BLOCK, Quantized, from_q4_1, from_q8_0, halves_apart, stack
+from inference.engine.gguf_blocks import Quantized, from_q4_1, from_q8_0, halves_apart, stack, widen
 
 if TYPE_CHECKING:
     import onnx
 
 CONTRIB = "com.microsoft"
 INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level
+WIDE = frozenset({"embedding", "ffn_gate_up"})
+"""Matrices in blocks of 64: fewer scales to read. The others lose too much that way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +104,31 @@ class DecoderGraph:
         outputs = [value("logits", TensorProto.FLOAT, ["rows", 1, self._shape.vocabulary])]
         for name in cache_names(self._shape.layers):
             sizes = ["rows", self._shape.kv_heads, "capacity", self._shape.head_size]
-            inputs.append(value(name, TensorProto.FLOAT16, sizes))
-            outputs.append(value(f"{name}.new", TensorProto.FLOAT16, sizes))
+            inputs.append(value(name, TensorProto.FLOAT, sizes))
+            outputs.append(value(f"{name}.new", TensorProto.FLOAT, sizes))
         return inputs, outputs
 
     def _embed(self) -> str:
         table = self._weights.matrix("token_embd.weight")
+        self._table = table = widen(table) if "embedding" in WIDE else table
         self._constant("embedding.values", table.values)
-        self._constant("embedding.scales", table.scales)
-        # It comes from Q8_0 and needs no zero points. The output layer's matrix is the same table:
-        # the second name points at the same bytes.
-        flat = type(self._constants[-2])()
-        flat.CopyFrom(self._constants[-2])
+        # The output layer's matrix is the same table: the second name points at the same bytes.
+        flat = type(self._constants[-1])()
+        flat.CopyFrom(self._constants[-1])
         flat.name = "embedding.flat"
         flat.dims[:] = [table.rows, table.columns]
         self._constants.append(flat)
-        inputs = [flat.name, "input_ids", "embedding.scales"]
-        sizes = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
+        self._constant("embedding.scales", table.scales)
+        self._constant("embedding.zero_points", table.zero_points)
+        inputs = [flat.name, "input_ids", "embedding.scales", "embedding.zero_points"]
+        sizes = {"bits": 8, "block_size": table.block, "gather_axis": 0, "quantize_axis": 1}
         return self._node("GatherBlockQuantized", inputs, "embedded", CONTRIB, **sizes)
 
     def _rotary_tables(self) -> None:
         half = np.arange(0, self._shape.head_size, 2) / self._shape.head_size
         angles = np.outer(np.arange(self._shape.context), self._shape.rope_base**-half)
-        self._constant("cosines", np.cos(angles).astype(np.float16))
-        self._constant("sines", np.sin(angles).astype(np.float16))
+        self._constant("cosines", np.cos(angles).astype(np.float32))
+        self._constant("sines", np.sin(angles).astype(np.float32))
 
     def _layer(self, number: int, stream: str, change: str | None) -> tuple[str, str]:
         """Attention and feed-forward; returns the residual stream and what is to be added to it."""
@@ -139,14 +142,14 @@ class DecoderGraph:
         query, key, value = (self._weights.matrix(f"{name}.attn_{part}.weight") for part in "qkv")
         packed = stack([halves_apart(query, shape.heads), halves_apart(key, shape.kv_heads), value])
         both = [f"{name}.key", f"{name}.value"]
-        # Keys and values are kept in 16 bits: half the memory, and as fast as 32.
-        x = self._cast(self._linear(f"{name}.qkv", x, packed), np.float16)
+        # Keys and values are kept in 32 bits: with 16 the operator turns all of them into 32 in each step.
+        x = self._linear(f"{name}.qkv", x, packed)
         inputs = [x, "", "", *both, "last_positions", "longest", "cosines", "sines"]
         outputs = [f"{name}.attended", *(f"{cache}.new" for cache in both)]
         heads = {"num_heads": shape.heads, "kv_num_heads": shape.kv_heads, "do_rotary": 1}
         x = self._node("GroupQueryAttention", inputs, outputs, CONTRIB, **heads)
         output = self._weights.matrix(f"{name}.attn_output.weight")
-        return self._linear(f"{name}.attn_output", self._cast(x, np.float32), output)
+        return self._linear(f"{name}.attn_output", x, output)
 
     def _feed_forward(self, name: str, x: str) -> str:
         both = stack([self._weights.matrix(f"{name}.ffn_{part}.weight") for part in ("gate", "up")])
@@ -162,18 +165,19 @@ class DecoderGraph:
         # Only the last token of what was put in is asked for.
         self._constant("last", np.array([-1]))
         x = self._node("Gather", [x, "last"], "last_hidden", axis=1)
-        inputs = [x, "embedding.values", "embedding.scales"]
-        self._product(inputs, "logits", self._shape.hidden, self._shape.vocabulary)
+        self._product(x, "embedding", self._table, "logits")
 
     def _linear(self, name: str, x: str, matrix: Quantized) -> str:
+        matrix = widen(matrix) if name.rpartition(".")[2] in WIDE else matrix
         self._constant(f"{name}.values", matrix.values)
         self._constant(f"{name}.scales", matrix.scales)
         self._constant(f"{name}.zero_points", matrix.zero_points)
-        inputs = [x, f"{name}.values", f"{name}.scales", f"{name}.zero_points"]
-        return self._product(inputs, f"{name}.product", matrix.columns, matrix.rows)
+        return self._product(x, name, matrix, f"{name}.product")
 
-    def _product(self, inputs: Sequence[str], output: str, columns: int, rows: int) -> str:
-        sizes = {"K": columns, "N": rows, "bits": 8, "block_size": BLOCK}
+    def _product(self, x: str, name: str, matrix: Quantized, output: str) -> str:
+        """`x` times the matrix whose constants are there under `name`."""
+        inputs = [x, f"{name}.values", f"{name}.scales", f"{name}.zero_points"]
+        sizes = {"K": matrix.columns, "N": matrix.rows, "bits": 8, "block_size": matrix.block}
         return self._node("MatMulNBits", inputs, output, CONTRIB, accuracy_level=INT8_ACTIVATIONS, **sizes)
 
     def _norm(self, name: str, stream: str, change: str | None) -> tuple[str, str]:
@@ -188,13 +192,6 @@ class DecoderGraph:
             "SkipSimplifiedLayerNormalization", [stream, change, weight], outputs, CONTRIB, epsilon=epsilon
         )
         return f"{name}.stream", name
-
-    def _cast(self, x: str, kind: type[np.generic]) -> str:
-        from onnx import helper
-
-        return self._node(
-            "Cast", [x], f"{x}.{kind.__name__}", to=helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-        )
 
     def _constant(self, name: str, array: npt.NDArray[Any]) -> str:
         self._constants.append(self._keep(name, array))

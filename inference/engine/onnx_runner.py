@@ -107,14 +107,14 @@ def _bind_memory(bind: Any, name: str, array: npt.NDArray[Any]) -> None:
     bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
 
-def _lazy_zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
+def _lazy_zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Zeros that take memory only where they are written, one small page at a time.
 
     With the huge pages that a plain allocation gets, a short text in one row makes most of the
     buffer real.
     """
-    size = int(np.prod(shape)) * 2
+    size = int(np.prod(shape)) * 4
     memory = mmap.mmap(-1, -(-size // PAGE) * PAGE)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.float16, count=size // 2).reshape(shape)
+    return np.frombuffer(memory, np.float32, count=size // 4).reshape(shape)

