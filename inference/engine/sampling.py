@@ -27,7 +27,9 @@ class Sampler:
     _random: np.random.Generator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._random = np.random.default_rng(self.sampling.seed)
+        seed = self.sampling.seed
+        # Clients send negative seeds too, and numpy takes none.
+        self._random = np.random.default_rng(None if seed is None else seed % 2**64)
 
     def choose(self, logits: Logits) -> int:
         """The next token, from logits of the shape (vocabulary,)."""

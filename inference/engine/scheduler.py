@@ -162,6 +162,8 @@ class Scheduler:
         """Drop a job before its next token; nothing more is reported for it after that."""
         with self._changed:
             job.cancelled = True
+            if job in self._queue:
+                self._queue.remove(job)
             self._changed.notify()
 
     def close(self) -> None:

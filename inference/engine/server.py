@@ -34,6 +34,8 @@ logger = structlog.get_logger(__name__)
 
 RETRY_AFTER = 1
 MOST_BYTES = 4_000_000
+SHORT_TEXT = 4_000
+"""Characters that are tokenized in a few milliseconds, which is less than a thread is worth."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -92,12 +94,12 @@ class Doors:
         data = parse_json(await _body(request))
         self._check_model(parse_model(data))
         if "messages" in data:
-            parts = self._prompt(parse_messages(data))
+            parts = await self._prompt(parse_messages(data))
         else:
             prompt = parse_messages({"messages": [{"role": "user", "content": data.get("prompt")}]})[
                 0
             ].content
-            parts = [self._model.tokenizer.encode(prompt)]
+            parts = [await asyncio.to_thread(self._model.tokenizer.encode, prompt)]
         tokens = [token for part in parts for token in part]
         answer = {"count": len(tokens), "max_model_len": self._model.context, "tokens": tokens}
         return JSONResponse({**answer, "per_message": [len(part) for part in parts]})
@@ -105,11 +107,11 @@ class Doors:
     async def chat(self, request: Request) -> Response:
         chat = parse_chat(parse_json(await _body(request)))
         self._check_model(chat.model)
-        answer = ChatAnswer(self._start(chat), chat, Answer(self._model.name), _request_id(request))
+        answer = ChatAnswer(await self._start(chat), chat, Answer(self._model.name), _request_id(request))
         return StreamedAnswer(answer) if chat.stream else WholeAnswer(answer)
 
-    def _start(self, chat: ChatRequest) -> AnswerStream:
-        prompt = [token for part in self._prompt(chat.messages) for token in part]
+    async def _start(self, chat: ChatRequest) -> AnswerStream:
+        prompt = [token for part in await self._prompt(chat.messages) for token in part]
         limit = self._model.context
         if len(prompt) > limit:
             raise RequestError(
@@ -132,9 +134,12 @@ class Doors:
         except SchedulerClosed as error:
             raise _busy("The model's process is stopping.", "server_stopping") from error
 
-    def _prompt(self, messages: list[Message] | Any) -> list[list[int]]:
+    async def _prompt(self, messages: list[Message]) -> list[list[int]]:
+        # A long conversation takes a second, during which nobody else's answer may stand still.
+        encode = self._model.tokenizer.prompt
+        is_short = sum(len(message.content) for message in messages) < SHORT_TEXT
         try:
-            return self._model.tokenizer.prompt(messages)
+            return encode(messages) if is_short else await asyncio.to_thread(encode, messages)
         except ValueError as error:
             raise RequestError(
                 f"The model's chat template refuses the messages: {error}", param="messages"

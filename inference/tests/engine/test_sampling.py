@@ -48,5 +48,10 @@ def test_the_same_seed_draws_the_same_tokens():
     assert [first.choose(LOGITS) for _ in range(50)] == [second.choose(LOGITS) for _ in range(50)]
 
 
+@pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1, 0])
+def test_every_seed_that_a_client_may_send_draws(seed):
+    assert Sampler(Sampling(temperature=1.0, seed=seed)).choose(LOGITS) in range(len(LOGITS))
+
+
 def test_the_smallest_temperature_does_not_overflow():
     assert np.isfinite(softmax(np.array([1e4, -1e4, 0], np.float32), 1e-30)).all()

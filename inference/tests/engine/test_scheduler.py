@@ -196,6 +196,20 @@ def test_a_full_queue_refuses(make):
     Answer(scheduler, Generation(prompt=[1], max_tokens=2)).read()
 
 
+def test_a_cancelled_request_gives_its_place_in_the_queue_back(make):
+    runner, scheduler = make(counting, slots=1, queue_limit=2, gated=True)
+    first = Answer(scheduler, Generation(prompt=[1], max_tokens=2))
+    wait_until(lambda: scheduler.slots_in_use == 1)
+    waiting = [Answer(scheduler, Generation(prompt=[1], max_tokens=2)) for _ in range(2)]
+    for answer in waiting:
+        scheduler.cancel(answer.job)
+
+    last = Answer(scheduler, Generation(prompt=[1], max_tokens=2))
+
+    runner.gate.release(1000)
+    assert [first.read()[1], last.read()[1]] == [Done("length", 1, 2)] * 2
+
+
 def test_a_prompt_that_breaks_the_model_fails_alone(make):
     runner, scheduler = make(counting)
     runner.fail_when = lambda kind, tokens: kind == "prefill" and 66 in tokens
