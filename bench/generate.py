@@ -150,6 +150,7 @@ async def ask(port: int, prompt: str, tokens: int, times: list[float] | None = N
         {
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": tokens,
+            "frequency_penalty": 0,  # So that answers do not end before all their tokens.
             "stream": True,
             "stream_options": {"include_usage": True},
         }

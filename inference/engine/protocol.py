@@ -134,6 +134,7 @@ def _sampling(data: dict[str, Any]) -> Sampling:
         temperature=0.0 if temperature is None else temperature,
         top_p=1.0 if top_p is None else top_p,
         seed=_whole(data, "seed", least=-(2**63), most=2**64 - 1),
+        frequency_penalty=_number(data, "frequency_penalty", least=-2, most=2),
     )
 
 

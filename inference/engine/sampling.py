@@ -1,5 +1,6 @@
 """Choose the next token from a row's logits."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,16 @@ NUCLEUS_GUESS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to choose. Temperature 0 is greedy, and then the other two change nothing."""
+    """How to choose. Temperature 0 is greedy, and then top_p and seed change nothing.
+
+    The penalty is taken off a token's logit for each time that the answer has it already.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    frequency_penalty: float | None = None
+    """None leaves it to the model."""
 
 
 @dataclass(slots=True)
@@ -25,6 +31,7 @@ class Sampler:
 
     sampling: Sampling
     _random: np.random.Generator = field(init=False, repr=False)
+    _counts: Counter[int] = field(init=False, repr=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
         seed = self.sampling.seed
@@ -32,7 +39,21 @@ class Sampler:
         self._random = np.random.default_rng(None if seed is None else seed % 2**64)
 
     def choose(self, logits: Logits) -> int:
-        """The next token, from logits of the shape (vocabulary,)."""
+        """The next token, from logits of the shape (vocabulary,), which are left as they are."""
+        token = self._choose(self._penalized(logits))
+        self._counts[token] += 1
+        return token
+
+    def _penalized(self, logits: Logits) -> Logits:
+        if not self.sampling.frequency_penalty or not self._counts:
+            return logits
+        tokens = np.fromiter(self._counts.keys(), np.int64, len(self._counts))
+        times = np.fromiter(self._counts.values(), np.float32, len(self._counts))
+        penalized = logits.copy()
+        penalized[tokens] -= np.float32(self.sampling.frequency_penalty) * times
+        return penalized
+
+    def _choose(self, logits: Logits) -> int:
         if self.sampling.temperature == 0:
             return int(logits.argmax())
         probabilities = softmax(logits, self.sampling.temperature)

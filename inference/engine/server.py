@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -124,7 +125,10 @@ class Doors:
         # The last token that is written never has to be read again, so a full context still gives one.
         room = max(limit - len(prompt), 1)
         most = min(chat.max_tokens or room, room)
-        generation = Generation(prompt=prompt, max_tokens=most, sampling=chat.sampling, stop=chat.stop)
+        sampling = chat.sampling
+        if sampling.frequency_penalty is None:
+            sampling = replace(sampling, frequency_penalty=self._model.frequency_penalty)
+        generation = Generation(prompt=prompt, max_tokens=most, sampling=sampling, stop=chat.stop)
         try:
             return AnswerStream(self._model.scheduler, generation)
         except QueueFull as error:

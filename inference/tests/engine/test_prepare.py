@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from inference.engine import prepare
-from inference.engine.gguf_blocks import BLOCK, Quantized, from_q4_1, from_q8_0, halves_apart, quantize, stack
+from inference.engine.gguf_blocks import (
+    BLOCK,
+    Quantized,
+    from_q4_1,
+    from_q8_0,
+    halves_apart,
+    quantize,
+    stack,
+    widen,
+)
 from inference.engine.runner import EngineError
 
 
@@ -40,6 +49,19 @@ def test_q4_1_is_kept_better_than_by_rounding_each_number():
     rounded = values(quantize(reference.reshape(24, -1, BLOCK)))
     kept, lost = (np.abs(read - reference).mean() for read in (values(from_q4_1(raw)), rounded))
     assert kept < 0.4 * lost
+
+
+def test_wider_blocks_hold_the_same_numbers_to_one_step():
+    weights = np.random.default_rng(0).normal(size=(24, 4, BLOCK)).astype(np.float32)
+    weights[0] = 0
+    weights[1] += 100  # No zero between its ends.
+    narrow = quantize(weights)
+    wide = widen(narrow)
+    assert (wide.block, wide.rows, wide.columns) == (2 * BLOCK, narrow.rows, narrow.columns)
+    error = np.abs(values(wide) - values(narrow)).reshape(24, -1, wide.block)
+    # Both a number and its zero point are rounded.
+    assert (error <= wide.scales[..., None] * 1.01).all()
+    assert (values(wide)[0] == 0).all()
 
 
 def test_matrices_are_stacked_by_rows():

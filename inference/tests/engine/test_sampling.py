@@ -48,6 +48,16 @@ def test_the_same_seed_draws_the_same_tokens():
     assert [first.choose(LOGITS) for _ in range(50)] == [second.choose(LOGITS) for _ in range(50)]
 
 
+def test_a_penalty_grows_with_each_time_and_leaves_the_logits_alone():
+    logits = np.array([1.0, 0.9, 0.5], np.float32)
+    sampler = Sampler(Sampling(frequency_penalty=0.3))
+
+    chosen = [sampler.choose(logits) for _ in range(5)]
+
+    assert chosen == [0, 1, 0, 1, 2]
+    assert logits.tolist() == np.array([1.0, 0.9, 0.5], np.float32).tolist()
+
+
 @pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1, 0])
 def test_every_seed_that_a_client_may_send_draws(seed):
     assert Sampler(Sampling(temperature=1.0, seed=seed)).choose(LOGITS) in range(len(LOGITS))
