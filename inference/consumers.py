@@ -12,7 +12,6 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from accounts.credentials import Credential
 from accounts.models import Scope
 from inference import generations
-from inference.ask import Ask
 from inference.background import own_context
 from inference.events import Failed, is_last
 from inference.models import Generation, access_generation
@@ -65,19 +64,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _ask(self, message: dict[str, Any]) -> None:
         serializer = PredictSerializer(data=message)
-        values = validated(serializer)
-        ask = Ask(
-            user=self.credential.user,
-            door="websocket",
-            prompt=values["prompt"],
-            model=values.get("model"),
-            provider=values.get("provider"),
-            system=values.get("system"),
-            conversation=values.get("conversation"),
-            sampling=serializer.sampling(),
-            request_id=request_id.get() or "",
-        )
-        turn = await generations.start(ask)
+        validated(serializer)
+        turn = await generations.start(serializer.ask(self.credential.user, door="websocket", listed=True))
         self._read(turn.generation, after=-1)
 
     async def _stop(self, message: dict[str, Any]) -> None:

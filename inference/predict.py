@@ -62,19 +62,8 @@ async def stop(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
 def _read_ask(request: HttpRequest, user: User) -> Ask:
     serializer = PredictSerializer(data=read_json(request))
-    values = validated(serializer)
-    return Ask(
-        user=user,
-        door="rest",
-        prompt=values["prompt"],
-        model=values.get("model"),
-        provider=values.get("provider"),
-        system=values.get("system"),
-        conversation=values.get("conversation"),
-        sampling=serializer.sampling(),
-        listed=False,
-        request_id=request.request_id,  # type: ignore[attr-defined]
-    )
+    validated(serializer)
+    return serializer.ask(user, door="rest", listed=False)
 
 
 def read_json(request: HttpRequest) -> Any:

@@ -6,10 +6,12 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
-from inference.ask import Sampling
+from accounts.models import User
+from inference.ask import Ask, Sampling
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
 from inference.providers import provider_name
 from llmsite.core.errors import TooLarge
+from llmsite.core.logs import request_id
 from llmsite.core.serializers import StrictSerializer
 
 MAX_STOP_STRINGS = 8
@@ -70,6 +72,22 @@ class PredictSerializer(SamplingSerializer):
         if isinstance(data, dict) and "max_length" in data and "max_tokens" not in data:
             data = {("max_tokens" if name == "max_length" else name): value for name, value in data.items()}
         return super().to_internal_value(data)
+
+    def ask(self, user: User, *, door: str, listed: bool) -> Ask:
+        """The question, of values that have been validated."""
+        values = self.validated_data
+        return Ask(
+            user=user,
+            door=door,
+            prompt=values["prompt"],
+            model=values.get("model"),
+            provider=values.get("provider"),
+            system=values.get("system"),
+            conversation=values.get("conversation"),
+            sampling=self.sampling(),
+            listed=listed,
+            request_id=request_id.get() or "",
+        )
 
     def validate_provider(self, value: str) -> str:
         return provider_name(value)

@@ -58,16 +58,10 @@ async def _ask(request: HttpRequest, user: User, pk: UUID | None) -> HttpRespons
 
 
 def _read_ask(request: HttpRequest, user: User, pk: UUID | None, prompt: str) -> Ask:
-    model = request.POST.get("model")
-    values = validated(PredictSerializer(data={"prompt": prompt} | ({"model": model} if model else {})))
-    return Ask(
-        user=user,
-        door="page",
-        prompt=values["prompt"],
-        model=values.get("model"),
-        conversation=pk,
-        request_id=request.request_id,  # type: ignore[attr-defined]
-    )
+    given = {"prompt": prompt, "model": request.POST.get("model") or None, "conversation": pk}
+    serializer = PredictSerializer(data={name: value for name, value in given.items() if value is not None})
+    validated(serializer)
+    return serializer.ask(user, door="page", listed=True)
 
 
 def _chat_page(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -138,7 +138,7 @@ class Doors:
         except SchedulerClosed as error:
             raise _busy("The model's process is stopping.", "server_stopping") from error
 
-    async def _prompt(self, messages: list[Message]) -> list[list[int]]:
+    async def _prompt(self, messages: Sequence[Message]) -> list[list[int]]:
         # A long conversation takes a second, during which nobody else's answer may stand still.
         encode = self._model.tokenizer.prompt
         is_short = sum(len(message.content) for message in messages) < SHORT_TEXT
