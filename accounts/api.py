@@ -1,10 +1,13 @@
 """Sign-in for scripts and programs, and the keys of an account."""
 
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.middleware.csrf import get_token
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from rest_framework import serializers, status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -20,7 +23,7 @@ from accounts.models import ApiKey, Scope, User
 from accounts.tokens import TokenPair, rotate, sign_in
 from llmsite.core.errors import InvalidInput, NotAllowed, NotFound, NotSignedIn, WrongCredentials
 from llmsite.core.rest import validated
-from llmsite.core.serializers import StrictSerializer
+from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
 
 
 class LoginSerializer(StrictSerializer):
@@ -36,13 +39,18 @@ class RefreshSerializer(StrictSerializer):
     refresh = serializers.CharField(required=False, max_length=200)
 
 
-class ApiKeySerializer(serializers.ModelSerializer[ApiKey]):
+class ApiKeySerializer(RefusesUnknownFields, serializers.ModelSerializer[ApiKey]):
     scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices), required=False)
 
     class Meta:
         model = ApiKey
         fields = ("id", "name", "public_id", "scopes", "created_at", "expires_at")
         read_only_fields = ("id", "public_id", "created_at")
+
+    def validate_expires_at(self, value: datetime | None) -> datetime | None:
+        if value is not None and value <= timezone.now():
+            raise serializers.ValidationError(_("This moment lies in the past."))
+        return value
 
 
 class OpenView(APIView):

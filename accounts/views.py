@@ -31,6 +31,8 @@ def login(request: HttpRequest) -> HttpResponse:
 def register(request: HttpRequest) -> HttpResponse:
     if not settings.REGISTRATION_OPEN:
         raise NotAllowed
+    if request.method == "GET" and request.user.is_authenticated:
+        return redirect(_next_page(request))
     form = RegisterForm(request.POST or None)
     if request.method == "POST" and (user := form.register()):
         return _signed_in(request, user)

@@ -95,10 +95,12 @@ def _parameters(ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> tup
 
 
 def _look_up(ask: Ask) -> tuple[ChatModelConfig, ChatProvider, _Place]:
+    rows = ChatModelConfig.objects.active()
     conversation = access_conversation(ask.user, ask.conversation) if ask.conversation else None
     alias = ask.model
     if alias is None and ask.provider is None and conversation is not None:
-        alias = conversation.model or None
+        # One that is no longer there gives way to the default.
+        alias = conversation.model if rows.filter(alias=conversation.model).exists() else None
     model = ChatModelConfig.objects.named(alias, provider=ask.provider)
     # Here, in a thread: the first use of a provider imports its module.
     return model, get_provider(model.provider), _place(ask, conversation)

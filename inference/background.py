@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
+from asgiref.sync import AsyncToSync
 from django.utils import translation
 
 from llmsite.core.logs import request_id
@@ -23,6 +24,9 @@ def own_context() -> Context:
     context.run(request_id.set, request_id.get())
     if language := translation.get_language():
         context.run(translation.activate, language)
+    if (waiting := getattr(AsyncToSync.executors, "current", None)) is not None:
+        # A synchronous caller, such as Django's test client, waits above us, and runs such calls itself.
+        context.run(setattr, AsyncToSync.executors, "current", waiting)
     return context
 
 

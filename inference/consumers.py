@@ -55,7 +55,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _handle(self, message: dict[str, Any]) -> None:
         kind = message.pop("type", None)
         handlers = {"ask": self._ask, "stop": self._stop, "resume": self._resume}
-        if kind not in handlers:
+        if not isinstance(kind, str) or kind not in handlers:
             raise InvalidInput(field="type", reason="The type is ask, stop or resume.")
         credential = await database_sync_to_async(self.credential.refreshed)()
         credential.require(Scope.CHAT)
@@ -125,6 +125,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         log.error("socket_crashed", exc_info=error)
     failed = Failed.of(error, request_id.get())
     return {
+        "field": getattr(error, "field", None),
         "type": failed.type,
         "code": failed.code,
         "message": failed.message,

@@ -10,7 +10,7 @@ from channels.db import database_sync_to_async
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
-from inference.background import spawn
+from inference.background import run_apart, spawn
 from inference.event_log import EventLog, event_logs
 from inference.events import Failed, Numbered, is_last
 from inference.live import live_answers
@@ -31,12 +31,18 @@ async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
 
     Raises what `admit` raises; with `wait_for_first_piece` also what ends the answer before that.
     """
-    turn = await admit(ask)
-    opened = asyncio.get_running_loop().create_future()
-    spawn(_write(turn, event_logs.open(turn.generation.pk), opened))
+    # Apart from the caller: one who leaves right after asking must not leave a question without its answer.
+    turn, opened = await run_apart(_start(ask))
     if wait_for_first_piece and (error := await asyncio.shield(opened)):
         raise error
     return turn
+
+
+async def _start(ask: Ask) -> tuple[Turn, asyncio.Future[SiteError | None]]:
+    turn = await admit(ask)
+    opened: asyncio.Future[SiteError | None] = asyncio.get_running_loop().create_future()
+    spawn(_write(turn, event_logs.open(turn.generation.pk), opened))
+    return turn, opened
 
 
 async def _write(turn: Turn, log_of_answer: EventLog, opened: asyncio.Future[SiteError | None]) -> None:

@@ -27,6 +27,8 @@ KEEP_SECONDS = 600
 SOCKET_SECONDS = 0.3
 IDLE_SECONDS = 1.0
 """How long the writer keeps its connection while there is nothing to write."""
+PAUSE_SECONDS = 1.0
+"""How long the writer leaves a Redis alone that does not answer."""
 BATCH = 200
 """How many events a reader takes at once."""
 
@@ -67,6 +69,7 @@ class EventMirror:
                 except RedisError as error:
                     # Readers elsewhere fall back to the row; the next batch tries Redis again.
                     log.warning("mirror_failed", error=str(error))
+                    await asyncio.sleep(0 if self._ending else PAUSE_SECONDS)
 
     async def _wait_for_news(self) -> bool:
         if not self._queue and not self._ending:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from inference.providers import is_configured
 from llmsite.core.errors import ModelNotFound, NotFound, message_of
 
 MICRO = Decimal(1_000_000)
@@ -105,6 +106,11 @@ class ChatModelConfig(models.Model):
 
     def __str__(self) -> str:
         return self.label or self.alias
+
+    @property
+    def is_available(self) -> bool:
+        """Whether its provider has what it needs to be asked."""
+        return is_configured(self.provider)
 
     def cost_micro(self, *, input_tokens: int, output_tokens: int) -> int:
         """What a call costs, in millionths of the currency.

@@ -7,14 +7,16 @@ provider's first piece is in hand, so that an early failure is an exception, and
 status; a later one is a `Failed` event. However it ends, the end is recorded.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import structlog
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
+from inference.background import spawn
 from inference.events import Delta, Event, Failed, Finished, Started
 from inference.live import LiveAnswer, Stopped, live_answers
 from inference.providers.base import ProviderEvent, TextDelta
@@ -35,7 +37,7 @@ class Completion:
 
 async def complete(ask: Ask) -> Completion:
     """Collect an answer. Leaving (cancellation) stops it upstream. Raises what `answer` raises."""
-    turn = await admit(ask)
+    turn = await _admit(ask)
     pieces: list[str] = []
     async with aclosing(answer(turn)) as events:
         async for event in events:
@@ -44,6 +46,22 @@ async def complete(ask: Ask) -> Completion:
             elif isinstance(event, Finished | Failed):
                 return Completion(turn, "".join(pieces), event)
     raise AssertionError("an answer has exactly one end")
+
+
+async def _admit(ask: Ask) -> Turn:
+    """Admit; where the caller leaves meanwhile, the question that was stored is recorded as stopped."""
+    admission = spawn(admit(ask))
+    try:
+        return await asyncio.shield(admission)
+    except asyncio.CancelledError:
+        spawn(_stop_unanswered(admission))
+        raise
+
+
+async def _stop_unanswered(admission: asyncio.Task[Turn]) -> None:
+    with suppress(SiteError):
+        turn = await admission
+        await record(turn, LiveAnswer(turn.generation), Outcome.stopped())
 
 
 async def answer(turn: Turn) -> AsyncGenerator[Event, None]:

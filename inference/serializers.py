@@ -9,10 +9,10 @@ from rest_framework import serializers
 from accounts.models import User
 from inference.ask import Ask, Sampling
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
-from inference.providers import provider_name
+from inference.providers import is_configured, provider_name
 from llmsite.core.errors import TooLarge
 from llmsite.core.logs import request_id
-from llmsite.core.serializers import StrictSerializer
+from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
 
 MAX_STOP_STRINGS = 8
 
@@ -24,6 +24,8 @@ class PromptField(serializers.CharField):
         super().__init__(trim_whitespace=False, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
         text = super().to_internal_value(data)
         if not text.strip():
             self.fail("blank")
@@ -69,8 +71,9 @@ class PredictSerializer(SamplingSerializer):
 
     def to_internal_value(self, data: Any) -> Any:
         # The name that older clients use for the same thing.
-        if isinstance(data, dict) and "max_length" in data and "max_tokens" not in data:
-            data = {("max_tokens" if name == "max_length" else name): value for name, value in data.items()}
+        if isinstance(data, dict) and "max_length" in data:
+            data = {"max_tokens": data["max_length"], **data}
+            del data["max_length"]
         return super().to_internal_value(data)
 
     def ask(self, user: User, *, door: str, listed: bool) -> Ask:
@@ -107,13 +110,18 @@ class NewMessageSerializer(SamplingSerializer):
         return attrs
 
 
-class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+class ConversationSerializer(RefusesUnknownFields, serializers.ModelSerializer[Conversation]):
     model = serializers.CharField(required=False, max_length=100)
 
     class Meta:
         model = Conversation
         fields = ("id", "title", "model", "created_at", "updated_at")
         read_only_fields = ("id", "created_at", "updated_at")
+
+    def validate_title(self, value: str) -> str:
+        if not value and self.instance is not None:
+            raise serializers.ValidationError(_("A title has at least one character."))
+        return value
 
     def validate_model(self, value: str) -> str:
         return ChatModelConfig.objects.named(value).alias
@@ -168,6 +176,8 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
 
 class ModelSerializer(serializers.ModelSerializer[ChatModelConfig]):
+    available = serializers.SerializerMethodField()
+
     class Meta:
         model = ChatModelConfig
         fields = (
@@ -179,4 +189,8 @@ class ModelSerializer(serializers.ModelSerializer[ChatModelConfig]):
             "input_price",
             "output_price",
             "is_default",
+            "available",
         )
+
+    def get_available(self, row: ChatModelConfig) -> bool:
+        return is_configured(row.provider)

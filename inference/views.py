@@ -68,7 +68,7 @@ def _chat_page(
     request: HttpRequest, user: User, pk: UUID | None, *, status: int = 200, **extra: Any
 ) -> HttpResponse:
     conversation = access_conversation(user, pk) if pk else None
-    models = list(ChatModelConfig.objects.active())
+    models = sorted(ChatModelConfig.objects.active(), key=lambda model: not model.is_available)
     conversations, older = _conversations(request, user)
     context = {
         "conversation": conversation,

@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 import llmsite
 from inference.live import live_answers
@@ -76,23 +77,22 @@ def _migrations() -> str | None:
 def _cache() -> str | None:
     if not settings.REDIS_URL:
         return None
-    cache.set("llmsite:health", "ok", 10)
-    return None if cache.get("llmsite:health") == "ok" else "The cache does not keep what it is given."
+    try:
+        cache.set("llmsite:health", "ok", 10)
+        kept = cache.get("llmsite:health") == "ok"
+    except (RedisError, OSError):
+        return "The Redis of REDIS_URL does not answer."
+    return None if kept else "The cache does not keep what it is given."
 
 
 async def _model() -> str | None:
     if settings.LOCAL_BASE_URL:
-        return await _model_state(f"{settings.LOCAL_BASE_URL.removesuffix('/v1')}/health")
-    return await _model_state(f"{settings.MODEL_URL}/health")
-
-
-async def _model_state(url: str) -> str | None:
+        # Servers of others agree on this address, and not on one for their health.
+        url, who = f"{settings.LOCAL_BASE_URL.removesuffix('/v1')}/v1/models", "The server of LOCAL_BASE_URL"
+    else:
+        url, who = f"{settings.MODEL_URL}/health", "The model process"
     try:
         async with http.send("GET", url, connect_timeout=PART_SECONDS) as response:
-            return (
-                None
-                if response.status == 200
-                else f"The model process answers with status {response.status}."
-            )
+            return None if response.status == 200 else f"{who} answers with status {response.status}."
     except OSError:
-        return "The model process is not running; its log says why."
+        return f"{who} is not running; its log says why."

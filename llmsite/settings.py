@@ -25,6 +25,9 @@ DEBUG = env.flag("DEBUG", False)
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], example="llm.example.org")
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS", [], example="https://llm.example.org")
 
+HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")  # noqa: S104
+PORT = env.whole("PORT", 8000, least=1, most=65535)
+
 ROOT_URLCONF = "llmsite.urls"
 ASGI_APPLICATION = "llmsite.asgi.application"
 
@@ -121,7 +124,7 @@ LOCAL_MODEL_PATH = env.text(
 )
 LOCAL_CONTEXT = env.whole("LOCAL_CONTEXT", 2048, least=64)
 MODELS_ROOT = env.path("MODELS_ROOT", BASE_DIR / "models")
-MODEL_URL = env.url("MODEL_URL", "http://127.0.0.1:8001", example="http://model:8001")
+MODEL_URL = env.url("MODEL_URL", f"http://127.0.0.1:{PORT + 1}", example="http://model:8001")
 LOCAL_BASE_URL = env.url("LOCAL_BASE_URL", example="http://127.0.0.1:8000/v1")
 
 ANTHROPIC_API_KEY = env.text("ANTHROPIC_API_KEY", form="a key", example="(from the provider's console)")
@@ -182,7 +185,6 @@ CSRF_FAILURE_VIEW = "llmsite.core.error_pages.csrf_failure"
 
 # --- HTTP ----------------------------------------------------------------------------------------
 
-APPEND_SLASH = False
 SECURE_SSL_REDIRECT = PRODUCTION
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
@@ -246,6 +248,4 @@ STORAGES = {
 LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
 LOGGING = logging_config(LOG_LEVEL.upper())
 
-HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")  # noqa: S104
-PORT = env.whole("PORT", 8000, least=1, most=65535)
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [], example="10.0.0.0/8")

@@ -82,6 +82,12 @@ class Output:
             sys.stdout.buffer.write(self._prefixes[name] + line.rstrip(b"\r") + b"\n")
             sys.stdout.buffer.flush()
 
+    def say(self, text: str) -> None:
+        """A line of the supervisor's own."""
+        with suppress(OSError):
+            sys.stdout.buffer.write(f"{text}\n".encode())
+            sys.stdout.buffer.flush()
+
     async def relay(self, name: str, reader: asyncio.StreamReader) -> None:
         """Pass on what a process writes until it closes its end; an endless line is cut, not collected."""
         rest = b""
@@ -128,6 +134,10 @@ class Supervisor:
     def _on_signal(self) -> None:
         if self._stopping.is_set():
             self._signal_all(signal.SIGKILL)
+            return
+        self._output.say(
+            "Stopping. Running answers may take a moment to end; Ctrl-C once more ends them at once."
+        )
         self._stopping.set()
 
     def _signal_all(self, number: int) -> None:

@@ -105,6 +105,23 @@ def test_keys_are_made_listed_and_revoked_by_their_owner_only(client, alice, cha
     assert find_key(key["key"]) is None
 
 
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"rate_limit": "5/m"}, "rate_limit"),
+        ({"expires_at": "2001-01-01T00:00Z"}, "expires_at"),
+        ({"scopes": ["x"]}, "scopes"),
+    ],
+)
+def test_a_key_is_never_less_limited_than_was_asked(values, field, client, alice):
+    sign_in_client(client, alice)
+
+    answer = client.post("/api/auth/keys", {"name": "laptop", **values}, content_type="application/json")
+
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+    assert not ApiKey.objects.exists()
+
+
 def test_a_key_cannot_make_keys(client, alice):
     answer = client.post(
         "/api/auth/keys", {"name": "more"}, content_type="application/json", headers=bearer(alice)

@@ -51,7 +51,7 @@ class TestPages:
         answer = client.post("/login/", {"username": "alice", "password": "wrong"})
 
         assert answer.status_code == 400
-        assert "The user name or the password is not right." in answer.content.decode()
+        assert "The username or the password is not right." in answer.content.decode()
         assert not answer.cookies.get(settings.ACCESS_COOKIE)
 
     @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])

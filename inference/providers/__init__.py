@@ -23,6 +23,8 @@ BACKENDS = {
     "openai": "inference.providers.openai.OpenAIProvider",
     "scripted": "inference.providers.scripted.ScriptedProvider",
 }
+KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+"""The setting without which a provider cannot be asked."""
 ALIASES = {"claude": "anthropic", "huggingface": "local"}
 
 _SETTINGS = frozenset(
@@ -56,6 +58,11 @@ def provider_name(name: str) -> str:
         reason = _("There is no provider “%(name)s”. Choose one of: %(choices)s.")
         raise InvalidInput(field="provider", reason=reason % {"name": name, "choices": choices})
     return name
+
+
+def is_configured(name: str) -> bool:
+    """Whether the provider has the key it needs."""
+    return name not in KEYS or bool(getattr(settings, KEYS[name]))
 
 
 def get_provider(name: str) -> ChatProvider:

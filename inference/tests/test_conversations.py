@@ -1,11 +1,17 @@
 """Conversations and their messages over REST and in the page: branches, windows, and whose they are."""
 
+import asyncio
+import time
+
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient, Client
 
 from conftest import bearer, sign_in_client
+from inference import admission, generations
+from inference.ask import Ask
 from inference.models import ChatModelConfig, Conversation, Generation, Message
+from inference.pipeline import complete
 from inference.providers import scripted
 from inference.providers.scripted import Script
 from inference.tests.doors import post
@@ -133,6 +139,53 @@ async def test_another_answer_of_a_greedy_model_is_drawn(alice, models, monkeypa
     assert scripted.calls[-1].request.temperature == 0.1
 
 
+async def test_a_conversation_whose_model_has_gone_goes_on_with_the_default(alice, models):
+    conversation = await new_conversation(alice)
+    await ask(alice, conversation, prompt="Hi", model="echo")
+    await ChatModelConfig.objects.filter(alias="echo").aupdate(is_active=False)
+
+    asked = await ask(alice, conversation, prompt="Still there?")
+
+    assert asked["message"]["generation"]["model"] == "scripted"
+
+
+async def test_a_question_whose_asker_leaves_at_once_is_answered_all_the_same(alice, models, monkeypatch):
+    store = admission._store
+
+    def slow_store(*args):
+        time.sleep(0.2)
+        return store(*args)
+
+    monkeypatch.setattr(admission, "_store", slow_store)
+    asking = asyncio.ensure_future(generations.start(Ask(user=alice, door="test", prompt="Hi")))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    row = await until(lambda: Generation.objects.exclude(status__in=["queued", "streaming"]).first())
+    assert row.status == "finished"
+
+
+async def test_a_plain_call_whose_caller_leaves_at_once_is_stopped(alice, models, monkeypatch):
+    store = admission._store
+
+    def slow_store(*args):
+        time.sleep(0.2)
+        return store(*args)
+
+    monkeypatch.setattr(admission, "_store", slow_store)
+    asking = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt="Hi")))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    row = await until(lambda: Generation.objects.exclude(status__in=["queued", "streaming"]).first())
+    assert row.status == "stopped"
+    assert not scripted.calls
+
+
 async def test_one_off_questions_are_kept_but_not_listed(alice, models):
     await post(alice, "/api/predict", {"prompt": "Hi"})
     listed = await new_conversation(alice)
@@ -181,6 +234,10 @@ def test_renaming_and_deleting(alice, models):
     assert client.patch(path, {"title": "Paris"}, content_type="application/json").json()["title"] == "Paris"
     too_long = client.patch(path, {"title": "x" * 81}, content_type="application/json")
     assert (too_long.status_code, too_long.json()["error"]["field"]) == (400, "title")
+    blank = client.patch(path, {"title": "  "}, content_type="application/json")
+    assert (blank.status_code, blank.json()["error"]["field"]) == (400, "title")
+    unknown = client.patch(path, {"owner": 3}, content_type="application/json")
+    assert (unknown.status_code, unknown.json()["error"]["field"]) == (400, "owner")
     assert client.delete(path).status_code == 204
     assert not Conversation.objects.exists()
 

@@ -157,7 +157,7 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     InvalidInput: ErrorRow(400, "invalid_value", _("{reason}")),
     TooLarge: ErrorRow(413, "too_large", _("The limit is {limit} {unit}.")),
     NotSignedIn: ErrorRow(401, "not_authenticated", _("Sign in, or send a valid bearer token.")),
-    WrongCredentials: ErrorRow(401, "wrong_credentials", _("The user name or the password is not right.")),
+    WrongCredentials: ErrorRow(401, "wrong_credentials", _("The username or the password is not right.")),
     NotAllowed: ErrorRow(403, "permission_denied", _("You may not do this.")),
     CsrfFailed: ErrorRow(
         403, "csrf_failed", _("The request did not come from our own page. Reload it and try again.")

@@ -125,6 +125,8 @@ def _body_limit() -> int:
 def _first_reason(detail: Any, field: str | None = None) -> tuple[str | None, str]:
     if isinstance(detail, dict):
         name, inner = next(iter(detail.items()))
+        if isinstance(name, int):  # The place in a list; the field is the list's.
+            return _first_reason(inner, field)
         return _first_reason(inner, None if name == "non_field_errors" else str(name))
     if isinstance(detail, list):
         return _first_reason(detail[0], field)

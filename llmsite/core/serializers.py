@@ -6,12 +6,22 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses unknown fields by name, so that a typing error or a forbidden option is seen."""
+class RefusesUnknownFields:
+    """Names a field that the serializer does not take, so that a typing error is seen.
+
+    Put it before a serializer class of Django REST framework.
+    """
+
+    fields: Any
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
-            unknown = next((name for name in data if name not in self.fields), None)
+            writable = {name for name, field in self.fields.items() if not field.read_only}
+            unknown = next((name for name in data if name not in writable), None)
             if unknown is not None:
                 raise serializers.ValidationError({str(unknown): _("This field is not known here.")})
-        return super().to_internal_value(data)
+        return super().to_internal_value(data)  # type: ignore[misc]
+
+
+class StrictSerializer(RefusesUnknownFields, serializers.Serializer[Any]):
+    """A serializer of plain values that refuses unknown fields."""

@@ -83,6 +83,13 @@ def test_a_foreign_host_is_refused(client):
     assert client.get("/login/", headers={"Host": "evil.example"}).status_code == 400
 
 
+@pytest.mark.parametrize("path", ["/login", "/chat", "/register", "/admin"])
+def test_a_page_without_its_slash_leads_to_it(path, client):
+    answer = client.get(path)
+
+    assert (answer.status_code, answer["Location"]) == (301, f"{path}/")
+
+
 def test_an_unknown_page_is_a_page(client):
     answer = client.get("/no/such/page/")
 

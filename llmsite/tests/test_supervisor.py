@@ -148,7 +148,9 @@ def test_a_process_may_end_its_work_before_it_goes(supervise):
     running = supervise(web=graceful)
     running.wait_for("up")
     assert running.end() == 0
-    assert running.lines == ["web | up", "web | saved"]
+    up, told, saved = running.lines
+    assert (up, saved) == ("web | up", "web | saved")
+    assert "Ctrl-C once more" in told
 
 
 def test_a_process_that_ignores_the_signal_is_killed_with_its_children_after_the_grace(supervise):

@@ -144,6 +144,12 @@ export class GrowingMarkdown {
     this.#open.replaceChildren(renderMarkdown(tail.slice(settled)));
     highlightCode(this.#element);
   }
+
+  /** Render the whole text once more: a reload shows exactly this. */
+  finish(text) {
+    this.#element.replaceChildren(renderMarkdown(text));
+    return highlightCode(this.#element);
+  }
 }
 
 function settledLength(source) {

@@ -1,6 +1,6 @@
 """Make an API key for a user and print it once."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,8 @@ class Command(BaseCommand):
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError(f"There is no user named {options['username']}.")
+        if not options["name"].strip():
+            raise CommandError("--name says what the key is for; it is empty.")
         if options["expires"] and options["expires"] <= timezone.now():
             raise CommandError("--expires lies in the past.")
         _, text = create_key(user, options["name"], scopes=options["scopes"], expires_at=options["expires"])
@@ -44,5 +46,5 @@ def _moment(raw: str) -> datetime:
     day = parse_date(raw)
     moment = parse_datetime(raw) if day is None else datetime(day.year, day.month, day.day)
     if moment is None:
-        raise ValueError(raw)
+        raise ArgumentTypeError(f"{raw!r} is no date (2027-01-31) and no moment (2027-01-31T12:00)")
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 import threading
 from argparse import ArgumentParser
 from contextlib import aclosing
@@ -10,15 +12,20 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
+from rest_framework.exceptions import ValidationError
 
 from accounts.models import User
 from inference.admission import Turn, admit
-from inference.ask import Ask, Sampling
+from inference.ask import Ask
 from inference.events import Delta, Failed, Finished
 from inference.live import live_answers
 from inference.pipeline import answer
+from inference.serializers import PredictSerializer
 from llmsite.core.errors import SiteError, describe
+from llmsite.core.rest import as_site_error, validated
 
+INTERRUPTED = 130
+"""What a shell reports of a program that Ctrl-C ended."""
 COMMAND_USER = "command line"
 """With a space, which nobody can register with."""
 
@@ -36,22 +43,16 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        ask = Ask(
-            user=_user(options["user"]),
-            door="command",
-            prompt=options["prompt"],
-            model=options["model"],
-            sampling=Sampling(
-                max_tokens=options["max_tokens"], temperature=options["temperature"], seed=options["seed"]
-            ),
-            listed=False,
-        )
-        if not ask.prompt.strip():
-            raise CommandError("The prompt is empty.")
         try:
+            ask = _read_ask(options)
             asyncio.run(self._answer(ask, as_json=options["json"]))
-        except SiteError as error:
-            raise CommandError(describe(error).message) from error
+        except (SiteError, ValidationError) as error:
+            raise CommandError(_explain(error)) from error
+        except BrokenPipeError:
+            # Whoever read our output has gone; Python must not try to write the rest at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         finally:
             close_old_connections()
 
@@ -70,6 +71,20 @@ class Command(BaseCommand):
                     raise CommandError(event.message)
                 elif isinstance(event, Finished):
                     self.stdout.write(_as_json("".join(pieces), event) if as_json else "")
+                    if event.finish_reason == "cancelled":
+                        sys.exit(INTERRUPTED)
+
+
+def _read_ask(options: dict[str, Any]) -> Ask:
+    names = ("prompt", "model", "max_tokens", "temperature", "seed")
+    serializer = PredictSerializer(data={name: options[name] for name in names if options[name] is not None})
+    validated(serializer)
+    return serializer.ask(_user(options["user"]), door="command", listed=False)
+
+
+def _explain(error: Exception) -> str:
+    public = describe(as_site_error(error))
+    return f"{public.field}: {public.message}" if public.field else public.message
 
 
 def _stop_on_interrupt(turn: Turn) -> None:

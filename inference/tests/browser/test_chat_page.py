@@ -302,6 +302,8 @@ async def test_it_fits_a_phone(visit):
         + " | c |\n\n"
         + "w" * 400
     )
+    # The first question is the title, which is wider than the screen.
+    await visitor.ask_and_wait("Which of the many ways to reverse a string is the one to choose?", "echo")
     await visitor.ask_and_wait(wide, "echo")
 
     widths = "[document.documentElement, document.querySelector('.chat-scroller')].map(e => e.scrollWidth)"

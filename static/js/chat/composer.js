@@ -44,6 +44,8 @@ export class Composer {
 
   /** The button was used to stop; nothing more to press until the end is told. */
   waitForStop() {
+    // The focus would be lost with the button.
+    if (document.activeElement === this.#button) this.focus();
     this.#button.disabled = true;
   }
 

@@ -1,7 +1,7 @@
 // One message on the page. The server renders stored messages and this file live ones, both from
 // the same template; the attributes of the element are the state, so both end up alike.
 
-import { GrowingMarkdown, highlightCode, renderMarkdown } from "../markdown.js";
+import { GrowingMarkdown } from "../markdown.js";
 
 const RENDER_EVERY = 80; // milliseconds
 const SHORTEST_MEASURED = 0.1; // seconds of writing from which a speed is shown
@@ -74,9 +74,8 @@ export class Message {
   render() {
     if (this.role !== "assistant" || this.isRunning || this.#body.dataset.rendered) return;
     this.#body.dataset.rendered = "true";
-    const fragment = renderMarkdown(this.#text);
-    highlightCode(fragment);
-    this.#body.replaceChildren(fragment);
+    this.#growing ??= new GrowingMarkdown(this.#body);
+    this.#growing.finish(this.#text);
   }
 
   /** Show the text of a running answer so far, at most every 80 ms. */
