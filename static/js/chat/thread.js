@@ -47,6 +47,12 @@ export class Thread {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
+  #notePosition() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
+    this.#following = scrollHeight - scrollTop - clientHeight < NEAR_THE_END;
+    this.#jump.hidden = this.#following;
+  }
+
   #renderStored() {
     for (const message of this.#messages.slice(-RENDER_AT_ONCE)) message.render();
     const older = this.#messages.slice(0, -RENDER_AT_ONCE);
@@ -64,13 +70,9 @@ export class Thread {
   }
 
   #watchScrolling() {
-    this.#scroller.addEventListener("scroll", () => {
-      const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-      this.#following = scrollHeight - scrollTop - clientHeight < NEAR_THE_END;
-      this.#jump.hidden = this.#following;
-    }, { passive: true });
+    this.#scroller.addEventListener("scroll", () => this.#notePosition(), { passive: true });
     this.#jump.addEventListener("click", () => this.scrollToEnd());
-    new ResizeObserver(() => this.#following && this.scrollToEnd()).observe(this.#list);
+    new ResizeObserver(() => (this.#following ? this.scrollToEnd() : this.#notePosition())).observe(this.#list);
     if (location.hash.startsWith("#message-")) this.#following = false;
     else this.scrollToEnd();
   }
