@@ -9,8 +9,10 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
 
+from accounts import rate_limits
 from accounts.keys import create_key
 from accounts.models import User
+from accounts.recent import recent_credentials
 from accounts.tokens import TokenPair, sign_in
 from inference.models import ChatModelConfig
 from inference.providers import reset_providers, scripted
@@ -21,12 +23,14 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(autouse=True)
 def _no_traces() -> Iterator[None]:
-    """Each test finds the scripted provider, the providers and the cache as new."""
+    """Each test finds the scripted provider, the providers, the cache and the limits as new."""
     scripted.reset()
     yield
     scripted.reset()
     reset_providers()
     cache.clear()
+    recent_credentials.forget()
+    rate_limits.reset()
     # Async tests reach the database from this thread, which would keep its connection open.
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 

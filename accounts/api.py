@@ -1,10 +1,11 @@
 """Sign-in for scripts and programs, and the keys of an account."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import authenticate
+from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -14,14 +15,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.addresses import client_address
 from accounts.authentication import IsSignedIn, user_of
+from accounts.buckets import Hit
 from accounts.cookies import end_sign_in, set_cookies
 from accounts.credentials import require_csrf
 from accounts.forms import RegisterForm
-from accounts.keys import create_key
-from accounts.models import ApiKey, Scope, User
+from accounts.keys import create_key, revoke_key
+from accounts.ledger import MICRO, as_money
+from accounts.models import ApiKey, Scope, User, access_api_key
+from accounts.passwords import check_password
+from accounts.rate_limits import rate_limiter
 from accounts.tokens import TokenPair, rotate, sign_in
-from llmsite.core.errors import InvalidInput, NotAllowed, NotFound, NotSignedIn, WrongCredentials
+from llmsite.core.errors import InvalidInput, NotAllowed, NotSignedIn
+from llmsite.core.rates import Rate
 from llmsite.core.rest import validated
 from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
 
@@ -39,18 +46,53 @@ class RefreshSerializer(StrictSerializer):
     refresh = serializers.CharField(required=False, max_length=200)
 
 
+class MoneyField(serializers.DecimalField):
+    """An amount in the site's currency as a decimal string; millionths in the row."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=15, decimal_places=6, min_value=Decimal(0), **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return int(super().to_internal_value(data) * MICRO)
+
+    def to_representation(self, micro: int) -> str:  # type: ignore[override]
+        return as_money(micro)
+
+
 class ApiKeySerializer(RefusesUnknownFields, serializers.ModelSerializer[ApiKey]):
     scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices), required=False)
+    models = serializers.ListField(
+        child=serializers.CharField(max_length=100), required=False, source="allowed_models", max_length=100
+    )
+    rate_limit = serializers.CharField(required=False, allow_blank=True, max_length=20)
+    monthly_budget = MoneyField(required=False, allow_null=True, source="monthly_budget_micro")
 
     class Meta:
         model = ApiKey
-        fields = ("id", "name", "public_id", "scopes", "created_at", "expires_at")
-        read_only_fields = ("id", "public_id", "created_at")
+        fields = (
+            "id",
+            "name",
+            "public_id",
+            "scopes",
+            "models",
+            "rate_limit",
+            "monthly_budget",
+            "created_at",
+            "last_used_at",
+            "expires_at",
+        )
+        read_only_fields = ("id", "public_id", "created_at", "last_used_at")
 
     def validate_expires_at(self, value: datetime | None) -> datetime | None:
         if value is not None and value <= timezone.now():
             raise serializers.ValidationError(_("This moment lies in the past."))
         return value
+
+    def validate_rate_limit(self, value: str) -> str:
+        try:
+            return str(Rate.parse(value)) if value else ""
+        except ValueError as error:
+            raise serializers.ValidationError(_("Write a rate like 20/m.")) from error
 
 
 class OpenView(APIView):
@@ -71,8 +113,9 @@ class RegisterView(OpenView):
         require_csrf(request._request)
         if not settings.REGISTRATION_OPEN:
             raise NotAllowed
-        user = _register(validated(RegisterSerializer(data=request.data)))
-        pair = sign_in(user, user_agent=request.headers.get("User-Agent", ""))
+        _count_registration(request._request)
+        user = _register(validated(RegisterSerializer(data=request.data)), request._request)
+        pair = sign_in(user, request=request._request)
         return set_cookies(Response(_me(user), status=status.HTTP_201_CREATED), pair)
 
 
@@ -80,7 +123,7 @@ class LoginView(OpenView):
     def post(self, request: Request) -> Response:
         require_csrf(request._request)
         user = _check_password(request)
-        pair = sign_in(user, user_agent=request.headers.get("User-Agent", ""))
+        pair = sign_in(user, request=request._request)
         return set_cookies(Response(_me(user)), pair)
 
 
@@ -88,17 +131,19 @@ class TokenView(OpenView):
     def post(self, request: Request) -> Response:
         """The pair itself, for programs, which keep it out of a browser's reach."""
         user = _check_password(request)
-        return Response(_pair(sign_in(user, user_agent=request.headers.get("User-Agent", ""))))
+        return Response(_pair(sign_in(user, request=request._request)))
 
 
 class RefreshView(OpenView):
     def post(self, request: Request) -> Response:
         """The next pair: in the body for a program that sent its token there, else in the cookies."""
+        cookie = request.COOKIES.get(settings.REFRESH_COOKIE)
+        if cookie:  # A browser, whatever it was made to send.
+            require_csrf(request._request)
         values = validated(RefreshSerializer(data=request.data))
         if "refresh" in values:
             return Response(_pair(rotate(values["refresh"])))
         require_csrf(request._request)
-        cookie = request.COOKIES.get(settings.REFRESH_COOKIE)
         if not cookie:
             raise NotSignedIn
         return set_cookies(Response(status=status.HTTP_204_NO_CONTENT), rotate(cookie))
@@ -119,12 +164,13 @@ class ApiKeyListView(APIView):
     permission_classes = (IsSignedIn,)
 
     def get(self, request: Request) -> Response:
-        keys = ApiKey.objects.filter(user=user_of(request), revoked_at=None).order_by("-created_at")
+        keys = ApiKey.objects.visible_to(user_of(request)).order_by("-created_at")
         return Response({"results": ApiKeySerializer(keys, many=True).data, "next": None})
 
     def post(self, request: Request) -> Response:
-        serializer = ApiKeySerializer(data=request.data)
-        values = validated(serializer)
+        if not user_of(request).has_perm("accounts.add_apikey"):
+            raise NotAllowed
+        values = validated(ApiKeySerializer(data=request.data))
         key, text = create_key(user_of(request), **values)
         return Response({**ApiKeySerializer(key).data, "key": text}, status=status.HTTP_201_CREATED)
 
@@ -133,24 +179,25 @@ class ApiKeyView(APIView):
     permission_classes = (IsSignedIn,)
 
     def delete(self, request: Request, pk: int) -> Response:
-        key = ApiKey.objects.filter(user=user_of(request), pk=pk).first()
-        if key is None or not key.revoke():
-            raise NotFound
+        user = user_of(request)
+        revoke_key(access_api_key(user, pk), actor=user, request=request._request)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 def _check_password(request: Request) -> User:
     values = validated(LoginSerializer(data=request.data))
-    user = authenticate(username=values["username"], password=values["password"])
-    if not isinstance(user, User):
-        raise WrongCredentials
-    return user
+    return check_password(values["username"], values["password"], request._request)
 
 
-def _register(values: dict[str, Any]) -> User:
+def _count_registration(request: HttpRequest) -> None:
+    address = client_address(request.META.get("REMOTE_ADDR", ""))
+    rate_limiter.hit_sync(Hit(f"register-from:{address}", settings.LOGIN_RATE_LIMIT)).raise_if_refused()
+
+
+def _register(values: dict[str, Any], request: HttpRequest) -> User:
     """A new user by the rules of the page's form. Raises InvalidInput for the first field that is wrong."""
     form = RegisterForm({**values, "password1": values["password"], "password2": values["password"]})
-    if (user := form.register()) is None:
+    if (user := form.register(request=request)) is None:
         field, reasons = next(iter(form.errors.items()))
         raise InvalidInput(field="password" if field.startswith("password") else field, reason=reasons[0])
     return user

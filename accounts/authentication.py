@@ -46,3 +46,9 @@ def user_of(request: Request | HttpRequest) -> User:
     """The user of a request that a permission or `login_required` has let in."""
     assert isinstance(request.user, User)
     return request.user
+
+
+def credential_of(request: Request) -> Credential:
+    """The credential of a request that a permission has let in."""
+    assert isinstance(request.auth, Credential)
+    return request.auth

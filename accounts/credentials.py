@@ -4,88 +4,148 @@ The order is fixed: an `Authorization` header counts alone, and one that is bad 
 to the cookie. A cookie may change something only together with a CSRF proof.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
+from django.utils import timezone
 
+from accounts.buckets import Hit
 from accounts.keys import KEY_PREFIX, find_key
 from accounts.models import ApiKey, Session, User
+from accounts.models.api_keys import PERMISSION_OF_SCOPE
+from accounts.recent import recent_credentials
 from accounts.tokens import read_access
 from llmsite.core.errors import CsrfFailed, NotAllowed, NotSignedIn
+from llmsite.core.rates import Rate
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SECRET_IN_ADDRESS = re.compile(r"(^|&)(api_?key|access_token|token)=|llm_[a-z0-9]{8}_", re.IGNORECASE)
 _COOKIE_CONTENT_TYPES = ("application/json", "multipart/form-data")
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A proven caller: a user, by way of a sign-in or of a key."""
+    """A proven caller: a user, by way of a sign-in or of a key.
+
+    It may be shared by requests that run at the same time, so its rows are only read.
+    """
 
     user: User
     session: Session | None = None
     api_key: ApiKey | None = None
+    expires_at: datetime | None = None
+    """When the token or the key ends by itself."""
 
     def require(self, scope: str) -> None:
-        """Raises NotAllowed where the key is limited to other scopes."""
+        """Raises NotAllowed where the key is limited to other scopes, or its owner may not do this."""
         if self.api_key is not None and not self.api_key.allows(scope):
             raise NotAllowed(scope=scope)
+        permission = PERMISSION_OF_SCOPE.get(scope)  # type: ignore[call-overload]
+        if permission is not None and not self.user.has_perm(permission):
+            raise NotAllowed(scope=scope)
+
+    def hits(self) -> list[Hit]:
+        """Where a request of this caller counts: with its user, and with its key where that has a limit."""
+        rate = Rate.parse(self.user.rate_limit) if self.user.rate_limit else settings.RATE_LIMIT
+        hits = [Hit(f"user:{self.user.pk}", rate)]
+        if self.api_key is not None and self.api_key.rate_limit:
+            hits.append(Hit(f"key:{self.api_key.pk}", Rate.parse(self.api_key.rate_limit)))
+        return hits
 
     def refreshed(self) -> "Credential":
         """The same caller, read again, for doors that stay open. Raises NotSignedIn if it has ended."""
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            raise NotSignedIn
         if self.api_key is not None:
             key = ApiKey.objects.usable().select_related("user").filter(pk=self.api_key.pk).first()
             if key is not None:
-                return Credential(key.user, api_key=key)
+                return Credential(key.user, api_key=key, expires_at=key.expires_at)
         elif self.session is not None:
             session = Session.objects.live().select_related("user").filter(pk=self.session.pk).first()
             if session is not None:
-                return Credential(session.user, session=session)
+                return Credential(session.user, session=session, expires_at=self.expires_at)
         raise NotSignedIn
+
+
+def holds_secret(query: str) -> bool:
+    """Whether the query of an address names a key or a token: logs and histories keep addresses."""
+    return bool(_SECRET_IN_ADDRESS.search(query))
+
+
+def presented_token(header: str | None, cookies: Mapping[str, str]) -> str | None:
+    """The token that came with a request; None where there is none. Raises NotSignedIn for nonsense."""
+    if header is None:
+        cookie = cookies.get(settings.ACCESS_COOKIE)
+        # A browser is never given a key, so a key in a cookie was put there by somebody else.
+        if cookie and cookie.startswith(KEY_PREFIX):
+            raise NotSignedIn
+        return cookie or None
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise NotSignedIn
+    return token
+
+
+def prove(token: str) -> Credential:
+    """The caller that an access JWT or an API key stands for; reads the database. Raises NotSignedIn."""
+    if not token.startswith(KEY_PREFIX):
+        session, expires_at = read_access(token)
+        return Credential(session.user, session=session, expires_at=expires_at)
+    key = find_key(token)
+    if key is None:
+        raise NotSignedIn
+    return Credential(key.user, api_key=key, expires_at=key.expires_at)
+
+
+async def prove_for_a_while(token: str, *, in_thread: type[SyncToAsync] = SyncToAsync) -> Credential:
+    """`prove`, but a token that was proved a moment ago is believed, without a query.
+
+    A door outside of Django's requests, which look after their connection to the database themselves,
+    passes `database_sync_to_async`. Raises NotSignedIn.
+    """
+    known: Credential | None = recent_credentials.find(token)
+    if known is not None:
+        return known
+    generation = recent_credentials.generation
+    credential = await in_thread(prove)(token)
+    left = credential.expires_at and (credential.expires_at - timezone.now()).total_seconds()
+    recent_credentials.keep(token, credential, generation=generation, until=left)
+    return credential
 
 
 def authenticate(request: HttpRequest) -> Credential | None:
     """The caller of a request to an API door; None where it carries no credential at all.
 
-    Raises NotSignedIn for a bad one, CsrfFailed for a cookie without proof.
+    Raises NotSignedIn for a bad one (the middleware has looked), CsrfFailed for a cookie without proof.
     """
-    header = request.META.get("HTTP_AUTHORIZATION")
-    if header is not None:
-        return from_bearer(header)
-    cookie = request.COOKIES.get(settings.ACCESS_COOKIE)
-    if not cookie:
+    found: Credential | NotSignedIn | None = request.credential  # type: ignore[attr-defined]
+    if isinstance(found, NotSignedIn):
+        raise found
+    if found is None:
         return None
-    session = read_access(cookie)
-    require_csrf(request)
-    return Credential(session.user, session=session)
+    if "HTTP_AUTHORIZATION" not in request.META:
+        require_csrf(request)
+    request.user = found.user
+    return found
 
 
-@sync_to_async
-def arequire_caller(request: HttpRequest, scope: str) -> Credential:
+async def arequire_caller(request: HttpRequest, scope: str) -> Credential:
     """`authenticate` for async doors, which are closed to everybody else. Raises as it does."""
     credential = authenticate(request)
     if credential is None:
         raise NotSignedIn
-    credential.require(scope)
-    request.user = credential.user
+    if scope in PERMISSION_OF_SCOPE:  # Permissions are in the database.
+        await sync_to_async(credential.require)(scope)
+    else:
+        credential.require(scope)
     return credential
-
-
-def from_bearer(header: str) -> Credential:
-    """The caller named by an `Authorization` header: an access JWT or an API key."""
-    scheme, _, token = header.partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        raise NotSignedIn
-    if not token.startswith(KEY_PREFIX):
-        session = read_access(token)
-        return Credential(session.user, session=session)
-    key = find_key(token)
-    if key is None:
-        raise NotSignedIn
-    return Credential(key.user, api_key=key)
 
 
 def require_csrf(request: HttpRequest) -> None:

@@ -1,15 +1,26 @@
-"""The forms of the sign-in pages."""
+"""The forms before a sign-in: log in, register, reset a password."""
 
 from typing import Any
 
 from django import forms
-from django.contrib.auth import authenticate
-from django.contrib.auth.forms import UserCreationForm
+from django.contrib.auth.forms import PasswordResetForm, UserCreationForm
 from django.db import IntegrityError, transaction
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from accounts.audit import record
 from accounts.models import User
-from llmsite.core.errors import WrongCredentials, describe
+from accounts.models.audit import AuditKind
+
+PASSWORD_LENGTH = 4096
+
+
+class CurrentPasswordField(forms.CharField):
+    """For a password that exists; a new one has Django's own fields and rules."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = forms.PasswordInput(attrs={"autocomplete": "current-password"})
+        super().__init__(strip=False, max_length=PASSWORD_LENGTH, widget=widget, **options)
 
 
 class LoginForm(forms.Form):
@@ -20,25 +31,15 @@ class LoginForm(forms.Form):
             attrs={"autocomplete": "username", "autofocus": True, "autocapitalize": "none"}
         ),
     )
-    password = forms.CharField(
-        label=_("Password"),
-        strip=False,
-        max_length=4096,
-        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    password = CurrentPasswordField(label=_("Password"))
+
+
+class ResetForm(PasswordResetForm):
+    email = forms.EmailField(
+        label=_("E-mail"),
+        max_length=254,
+        widget=forms.EmailInput(attrs={"autocomplete": "email", "autofocus": True}),
     )
-
-    user: User
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if self.errors:
-            return cleaned
-        user = authenticate(username=cleaned["username"], password=cleaned["password"])
-        if user is None:
-            raise forms.ValidationError(describe(WrongCredentials()).message, code="invalid_login")
-        assert isinstance(user, User)
-        self.user = user
-        return cleaned
 
 
 class RegisterForm(UserCreationForm):
@@ -50,13 +51,14 @@ class RegisterForm(UserCreationForm):
         model = User
         fields = ("username", "email")
 
-    def register(self) -> User | None:
+    def register(self, *, request: HttpRequest | None = None) -> User | None:
         """The new user; None, with the reason in `errors`, where the values are not acceptable."""
         if not self.is_valid():
             return None
         try:
             with transaction.atomic():
                 user: User = self.save()
+                record(AuditKind.REGISTERED, subject=user, request=request)
         except IntegrityError:
             # Somebody else took the name between the check and the save.
             self.add_error("username", User._meta.get_field("username").error_messages["unique"])

@@ -10,9 +10,16 @@ import re
 import secrets
 import string
 import zlib
-from datetime import datetime
+from datetime import timedelta
+from typing import Any
 
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from accounts.audit import record
 from accounts.models import ApiKey, User
+from accounts.models.audit import AuditKind
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _SHAPE = re.compile(r"^llm_([a-z0-9]{8})_([A-Za-z0-9_-]{43})([0-9a-f]{8})$")
@@ -20,22 +27,35 @@ _SHAPE = re.compile(r"^llm_([a-z0-9]{8})_([A-Za-z0-9_-]{43})([0-9a-f]{8})$")
 KEY_PREFIX = "llm_"
 
 
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@transaction.atomic
 def create_key(
-    user: User, name: str, *, scopes: list[str] | None = None, expires_at: datetime | None = None
+    user: User, name: str, *, request: HttpRequest | None = None, **limits: Any
 ) -> tuple[ApiKey, str]:
-    """A new key of `user` and its text, which cannot be had a second time."""
+    """A new key of `user` and its text, which cannot be had a second time.
+
+    `limits` are the fields of ApiKey that narrow it: scopes, allowed_models, expires_at, rate_limit,
+    monthly_budget_micro.
+    """
     public_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
     secret = secrets.token_urlsafe(32)
     key = ApiKey.objects.create(
-        user=user,
-        name=name,
-        public_id=public_id,
-        secret_digest=_digest(secret),
-        scopes=scopes or [],
-        expires_at=expires_at,
+        user=user, name=name, public_id=public_id, secret_digest=_digest(secret), **limits
     )
+    record(AuditKind.KEY_CREATED, subject=user, request=request, key=public_id, scopes=key.scopes)
     text = f"{KEY_PREFIX}{public_id}_{secret}"
     return key, text + _check(text)
+
+
+@transaction.atomic
+def revoke_key(key: ApiKey, *, actor: User, request: HttpRequest | None = None) -> bool:
+    """End `key` at once; False if it had ended before."""
+    if not key.revoke():
+        return False
+    record(AuditKind.KEY_REVOKED, subject=key.user, actor=actor, request=request, key=key.public_id)
+    return True
 
 
 def find_key(text: str) -> ApiKey | None:
@@ -46,7 +66,15 @@ def find_key(text: str) -> ApiKey | None:
     key = ApiKey.objects.usable().select_related("user").filter(public_id=match[1]).first()
     if key is None or not hmac.compare_digest(key.secret_digest, _digest(match[2])):
         return None
+    _note_use(key)
     return key
+
+
+def _note_use(key: ApiKey) -> None:
+    """Write down that the key is in use, at most once a minute."""
+    now = timezone.now()
+    if key.last_used_at is None or key.last_used_at < now - USE_NOTED_EVERY:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
 
 
 def _digest(secret: str) -> str:

@@ -1,42 +1,207 @@
-"""One sign-in for pages, API and admin: `request.user` comes from the access cookie."""
+"""At the gate: how many requests an address and a caller may send, and who the caller is.
 
-from asgiref.sync import sync_to_async
+Every request passes here, whichever door it goes to. It is native in async, and where the caller was
+seen a moment ago it costs no thread and no query (`accounts.recent`).
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.contrib.auth import middleware
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.functional import SimpleLazyObject
+from django.utils import translation
+from django.utils.translation import gettext_lazy as _
 
+from accounts.addresses import client_address
+from accounts.buckets import Hit, Verdict, narrower
 from accounts.cookies import clear_cookies, set_cookies
+from accounts.credentials import Credential, holds_secret, presented_token, prove, prove_for_a_while
 from accounts.models import User
-from accounts.tokens import TokenPair, read_access, rotate
-from llmsite.core.errors import NotSignedIn
+from accounts.rate_limits import rate_limiter
+from accounts.recent import recent_credentials
+from accounts.tokens import TokenPair, rotate
+from llmsite.core.error_pages import render_error
+from llmsite.core.errors import InvalidInput, MethodNotAllowed, NotSignedIn, SiteError
 from llmsite.core.paths import is_api_path
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""All that any address takes; some of the admin's look at no method, and would take TRACE too."""
 
-class AuthenticationMiddleware(middleware.AuthenticationMiddleware):
-    """Sets `request.user` for pages, and renews an expired access cookie on the way.
+UNCOUNTED = "/health/"
+"""Who watches the site must not be refused because others ask too much."""
 
-    API doors do not use it: they read the credential themselves, with its scopes and CSRF proof
-    (`accounts.credentials`), and their scripts renew through `/api/auth/refresh`.
+
+class GateMiddleware:
+    """Counts the request, finds its caller, and tells both on: `request.credential`, `X-RateLimit-*`.
+
+    `request.credential` is a Credential, None, or the NotSignedIn that a bad token earned; API doors take
+    it from `accounts.credentials.authenticate`, which asks a cookie for its CSRF proof. Pages find their
+    user in `request.user`; an expired access cookie is renewed on the way.
     """
 
-    def process_request(self, request: HttpRequest) -> None:
-        sign_in = _PageSignIn(request)
-        request.page_sign_in = sign_in  # type: ignore[attr-defined]
-        request.user = SimpleLazyObject(sign_in.user)  # type: ignore[assignment]
-        request.auser = sync_to_async(sign_in.user)
-        request.session = _NoSession()  # type: ignore[assignment]
+    sync_capable = False
+    async_capable = True
 
-    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        sign_in: _PageSignIn | None = getattr(request, "page_sign_in", None)
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        _enter_as(request, None)
+        request.session = _NoSession()  # type: ignore[assignment]
+        if request.path.startswith(UNCOUNTED):
+            return await self.get_response(request)
+        visit: _Visit = _ApiVisit(request) if is_api_path(request.path) else _PageVisit(request)
+        try:
+            if request.method not in METHODS:
+                await visit.count(visit.by_address)
+                raise MethodNotAllowed(method=request.method, allowed=METHODS)
+            await visit.admit()
+        except SiteError as refusal:
+            response: HttpResponseBase = await sync_to_async(_refuse)(request, refusal)
+        else:
+            response = await self.get_response(request)
+            if response.status_code == 500 and await visit.caller_is_gone():
+                response = await sync_to_async(_refuse)(request, NotSignedIn())
+        return visit.leave(response)
+
+
+class _Visit:
+    """One request on its way through the gate."""
+
+    verdict: Verdict | None = None
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
+        address = client_address(request.META.get("REMOTE_ADDR", ""))
+        self.by_address = Hit(f"address:{address}", settings.RATE_LIMIT_ADDRESS)
+
+    async def admit(self) -> None:
+        """Raises RateLimited."""
+        raise NotImplementedError
+
+    async def caller_is_gone(self) -> bool:
+        """Whether a failure comes from this: who was believed is erased, and so are the rows of theirs."""
+        return False
+
+    async def count(self, *hits: Hit) -> None:
+        verdict = await rate_limiter.hit(*hits)
+        self.verdict = narrower(self.verdict, verdict) if self.verdict else verdict
+        verdict.raise_if_refused()
+
+    def leave(self, response: HttpResponseBase) -> HttpResponseBase:
+        assert self.verdict is not None  # Nobody comes through the gate uncounted.
+        response["X-RateLimit-Limit"] = str(self.verdict.limit)
+        response["X-RateLimit-Remaining"] = str(self.verdict.remaining)
+        response["X-RateLimit-Reset"] = str(math.ceil(self.verdict.reset_seconds))
+        return response
+
+
+class _ApiVisit(_Visit):
+    """To a door of programs, or of a page's script."""
+
+    async def admit(self) -> None:
+        if holds_secret(self.request.META.get("QUERY_STRING", "")):
+            await self.count(self.by_address)
+            # What stands in an address is kept in logs and histories.
+            raise InvalidInput(
+                reason=_("Send a key or a token in the Authorization header, not in the address.")
+            )
+        try:
+            token = presented_token(self.request.META.get("HTTP_AUTHORIZATION"), self.request.COOKIES)
+            self.request.credential = await self._count_caller(token)  # type: ignore[attr-defined]
+        except NotSignedIn as error:
+            self.request.credential = error  # type: ignore[attr-defined]
+            if self.verdict is None:
+                await self.count(self.by_address)
+
+    async def caller_is_gone(self) -> bool:
+        credential = self.request.credential  # type: ignore[attr-defined]
+        if not isinstance(credential, Credential):
+            return False
+        try:
+            await sync_to_async(credential.refreshed)()
+        except NotSignedIn:
+            recent_credentials.forget()
+            return True
+        return False
+
+    async def _count_caller(self, token: str | None) -> Credential | None:
+        known: Credential | None = recent_credentials.find(token) if token else None
+        if known:
+            # One question for all buckets, so a request is counted in all of them or in none.
+            await self.count(self.by_address, *known.hits())
+            return known
+        await self.count(self.by_address)
+        if token is None:
+            return None
+        credential = await prove_for_a_while(token)
+        await self.count(*credential.hits())
+        return credential
+
+
+class _PageVisit(_Visit):
+    """To a page. Its sign-in is always read from the database: what a page shows must not lag behind."""
+
+    renewed: TokenPair | None = None
+    ended = False
+
+    async def admit(self) -> None:
+        await self.count(self.by_address)
+        cookie = self.request.COOKIES.get(settings.ACCESS_COOKIE)
+        # A header that names somebody is never overruled by a cookie that names somebody else.
+        if not cookie or "HTTP_AUTHORIZATION" in self.request.META:
+            return
+        credential = await sync_to_async(self._read)(cookie)
+        if credential is not None:
+            _enter_as(self.request, credential)
+            await self.count(*credential.hits())
+
+    def _read(self, cookie: str) -> Credential | None:
+        try:
+            return prove(presented_token(None, {settings.ACCESS_COOKIE: cookie}) or "")
+        except NotSignedIn:
+            return self._renew(self.request.COOKIES.get(settings.REFRESH_COOKIE))
+
+    def _renew(self, refresh: str | None) -> Credential | None:
+        if not refresh:
+            return None
+        try:
+            self.renewed = rotate(refresh)
+        except NotSignedIn:
+            self.ended = True
+            return None
+        return prove(self.renewed.access)
+
+    def leave(self, response: HttpResponseBase) -> HttpResponseBase:
+        super().leave(response)
         # A view that signed somebody in or out has set the cookies already.
-        if sign_in is None or settings.ACCESS_COOKIE in response.cookies:
+        if settings.ACCESS_COOKIE in response.cookies:
             return response
-        if sign_in.renewed is not None:
-            return set_cookies(response, sign_in.renewed)
-        return clear_cookies(response) if sign_in.ended else response
+        if self.renewed is not None:
+            return set_cookies(response, self.renewed)
+        return clear_cookies(response) if self.ended else response
+
+
+def _enter_as(request: HttpRequest, credential: Credential | None) -> None:
+    request.credential = credential  # type: ignore[attr-defined]
+    user: User | AnonymousUser = AnonymousUser() if credential is None else credential.user
+
+    async def auser() -> User | AnonymousUser:
+        return user
+
+    request.user = user
+    request.auser = auser
+
+
+def _refuse(request: HttpRequest, refusal: SiteError) -> HttpResponse:
+    # The middleware that chooses the language comes behind this one.
+    with translation.override(translation.get_language_from_request(request)):
+        return render_error(request, refusal)
 
 
 class _NoSession(dict[str, object]):
@@ -50,38 +215,3 @@ class _NoSession(dict[str, object]):
 
     def flush(self) -> None:
         self.clear()
-
-
-class _PageSignIn:
-    """The sign-in of one page request, read at most once."""
-
-    def __init__(self, request: HttpRequest) -> None:
-        self._request = request
-        self._user: User | AnonymousUser | None = None
-        self.renewed: TokenPair | None = None
-        self.ended = False
-
-    def user(self) -> User | AnonymousUser:
-        if self._user is None:
-            self._user = self._read() or AnonymousUser()
-        return self._user
-
-    def _read(self) -> User | None:
-        cookies = self._request.COOKIES
-        # A header that names somebody is never overruled by a cookie that names somebody else.
-        if "HTTP_AUTHORIZATION" in self._request.META or not cookies.get(settings.ACCESS_COOKIE):
-            return None
-        try:
-            return read_access(cookies[settings.ACCESS_COOKIE]).user
-        except NotSignedIn:
-            return self._renew(cookies.get(settings.REFRESH_COOKIE))
-
-    def _renew(self, refresh: str | None) -> User | None:
-        if not refresh or is_api_path(self._request.path):
-            return None
-        try:
-            self.renewed = rotate(refresh)
-        except NotSignedIn:
-            self.ended = True
-            return None
-        return read_access(self.renewed.access).user

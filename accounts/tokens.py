@@ -10,15 +10,21 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
+from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
+from accounts.audit import record
 from accounts.models import RefreshToken, Session, User
+from accounts.models.audit import AuditKind
 from llmsite.core.errors import NotSignedIn
 
 REUSE_GRACE = timedelta(seconds=10)
@@ -32,11 +38,14 @@ class TokenPair:
     refresh: str
 
 
-def sign_in(user: User, *, user_agent: str = "") -> TokenPair:
+@transaction.atomic
+def sign_in(user: User, *, request: HttpRequest | None = None) -> TokenPair:
     """Open a sign-in for `user`, whose password has been checked."""
+    user_agent = request.headers.get("User-Agent", "") if request else ""
     session = Session.objects.create(user=user, user_agent=user_agent[:300])
     refresh = secrets.token_urlsafe(32)
     _store(refresh, session)
+    record(AuditKind.SIGNED_IN, subject=user, request=request)
     return TokenPair(_access_token(session), refresh)
 
 
@@ -46,25 +55,33 @@ def rotate(presented: str) -> TokenPair:
         pair = _rotate_once(presented)
     if pair is None:
         # Outside of the transaction, so that the sign-in stays ended although we raise.
-        Session.objects.filter(refresh_tokens=_digest(presented)).revoke()
+        _end_replayed(presented)
         raise NotSignedIn
     return pair
 
 
+@transaction.atomic
+def _end_replayed(presented: str) -> None:
+    """End the sign-in whose token came back: the one who presents it now may have copied it."""
+    # One that has only expired, or whose sign-in has ended, says nothing against its holder.
+    used = RefreshToken.objects.filter(digest=_digest(presented)).exclude(used_at=None)
+    sessions = Session.objects.filter(refresh_tokens__in=used)
+    session = sessions.select_related("user").first()
+    if session is not None and sessions.revoke():
+        record(AuditKind.TOKEN_REPLAYED, subject=session.user, actor=None)
+
+
 def _rotate_once(presented: str) -> TokenPair | None:
-    token = RefreshToken.objects.select_related("session__user").filter(
-        digest=_digest(presented), session__in=Session.objects.live()
-    )
+    token = RefreshToken.objects.filter(digest=_digest(presented), session__in=Session.objects.live())
     now = timezone.now()
     successor = _successor(presented)
-    won = RefreshToken.objects.filter(digest=_digest(presented), used_at=None, expires_at__gt=now).update(
-        used_at=now
-    )
-    row = token.first()
+    won = token.filter(used_at=None, expires_at__gt=now).update(used_at=now)
+    row = token.select_related("session__user").first()
     if row is None:
         return None
     if won:
         _store(successor, row.session)
+        Session.objects.filter(pk=row.session_id).update(last_used_at=now)
     elif not _may_repeat(row, successor):
         return None
     return TokenPair(_access_token(row.session), successor)
@@ -76,12 +93,15 @@ def _may_repeat(row: RefreshToken, successor: str) -> bool:
     return RefreshToken.objects.filter(digest=_digest(successor), used_at=None).exists()
 
 
+@transaction.atomic
 def sign_out(*, access: str | None = None, refresh: str | None = None) -> None:
     """End the sign-in that either token belongs to; a token of none is ignored."""
-    if refresh:
-        Session.objects.filter(refresh_tokens=_digest(refresh)).revoke()
-    if access and (session_id := _session_id(access)):
-        Session.objects.filter(pk=session_id).revoke()
+    ended = Q(refresh_tokens=_digest(refresh)) if refresh else Q(pk__in=())
+    if access and (claims := _claims(access)):
+        ended |= Q(pk=claims["sid"])
+    for session in Session.objects.live().select_related("user").filter(ended).distinct():
+        Session.objects.filter(pk=session.pk).revoke()
+        record(AuditKind.SIGNED_OUT, subject=session.user)
 
 
 def forget_ended_sign_ins() -> None:
@@ -91,20 +111,27 @@ def forget_ended_sign_ins() -> None:
     Session.objects.filter(refresh_tokens=None, created_at__lt=last_use).delete()
 
 
-def read_access(raw: str) -> Session:
-    """The live sign-in, with its user, of an access token; one query. Raises NotSignedIn."""
-    session_id = _session_id(raw)
-    session = session_id and Session.objects.live().select_related("user").filter(pk=session_id).first()
-    if not session:
+def read_access(raw: str) -> tuple[Session, datetime]:
+    """The live sign-in, with its user, of an access token, and when the token ends; one query.
+
+    Raises NotSignedIn.
+    """
+    if (claims := _claims(raw)) is None:
         raise NotSignedIn
-    return session
+    session = Session.objects.live().select_related("user").filter(pk=claims["sid"]).first()
+    if session is None:
+        raise NotSignedIn
+    return session, datetime.fromtimestamp(claims["exp"], UTC)
 
 
-def _session_id(raw: str) -> str | None:
+def _claims(raw: str) -> dict[str, Any] | None:
+    """What an access token says, where it is one of ours and has not expired."""
     try:
-        return AccessToken(raw).get("sid")  # type: ignore[arg-type]
-    except TokenError:
+        claims = AccessToken(raw).payload  # type: ignore[arg-type]
+        UUID(str(claims["sid"]))
+    except (TokenError, KeyError, ValueError):
         return None
+    return claims
 
 
 def _access_token(session: Session) -> str:

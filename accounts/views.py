@@ -2,28 +2,37 @@
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render, resolve_url
+from django.shortcuts import redirect, resolve_url
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.cookies import end_sign_in, set_cookies
+from accounts.form_limits import count_form
+from accounts.form_pages import form_page, too_often
 from accounts.forms import LoginForm, RegisterForm
 from accounts.models import User
+from accounts.passwords import check_password
 from accounts.tokens import sign_in
-from llmsite.core.errors import NotAllowed
+from llmsite.core.errors import NotAllowed, PublicError, RateLimited, WrongCredentials, describe
 
 
 @sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])
 def login(request: HttpRequest) -> HttpResponse:
-    form = LoginForm(request.POST or None)
     if request.method == "GET" and request.user.is_authenticated:
         return redirect(_next_page(request))
-    if request.method == "POST" and form.is_valid():
-        return _signed_in(request, form.user)
-    context = {"form": form, "next": _next_page(request), "registration_open": settings.REGISTRATION_OPEN}
-    return render(request, "accounts/login.html", context, status=400 if form.errors else 200)
+    form, refusal = LoginForm(request.POST or None), None
+    if request.method == "POST":
+        try:
+            count_form(request, "login")
+            if form.is_valid():
+                return _signed_in(request, check_password(**form.cleaned_data, request=request))
+        except WrongCredentials as error:
+            form.add_error(None, describe(error).message)
+        except RateLimited as error:
+            refusal = describe(error)
+    return _sign_in_page(request, "accounts/login.html", form, refusal)
 
 
 @sensitive_post_parameters()
@@ -33,11 +42,12 @@ def register(request: HttpRequest) -> HttpResponse:
         raise NotAllowed
     if request.method == "GET" and request.user.is_authenticated:
         return redirect(_next_page(request))
-    form = RegisterForm(request.POST or None)
-    if request.method == "POST" and (user := form.register()):
-        return _signed_in(request, user)
-    context = {"form": form, "next": _next_page(request)}
-    return render(request, "accounts/register.html", context, status=400 if form.errors else 200)
+    form, refusal = RegisterForm(request.POST or None), None
+    if request.method == "POST":
+        refusal = too_often(request, "register")
+        if not refusal and (user := form.register(request=request)):
+            return _signed_in(request, user)
+    return _sign_in_page(request, "accounts/register.html", form, refusal)
 
 
 @require_POST
@@ -45,9 +55,25 @@ def logout(request: HttpRequest) -> HttpResponse:
     return end_sign_in(request, redirect(settings.LOGOUT_REDIRECT_URL))
 
 
+def _sign_in_page(
+    request: HttpRequest, template: str, form: LoginForm | RegisterForm, refusal: PublicError | None
+) -> HttpResponse:
+    if refusal:
+        # Who asks too often is told nothing about what they sent: no name is looked up.
+        form = type(form)(initial=request.POST.dict())
+    return form_page(
+        request,
+        template,
+        form,
+        refusal=refusal,
+        next=_next_page(request),
+        registration_open=settings.REGISTRATION_OPEN,
+    )
+
+
 def _signed_in(request: HttpRequest, user: User) -> HttpResponse:
     # A new sign-in replaces the one this browser had, so that none is left behind unseen.
-    pair = sign_in(user, user_agent=request.headers.get("User-Agent", ""))
+    pair = sign_in(user, request=request)
     return set_cookies(end_sign_in(request, redirect(_next_page(request))), pair)
 
 

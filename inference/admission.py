@@ -14,8 +14,9 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.ledger import reserve
 from inference.ask import Ask, NewestLeaf
-from inference.context import Fitted, fit, surely_fits
+from inference.context import Fitted, fit, most_tokens, surely_fits
 from inference.live import live_answers
 from inference.models import (
     TITLE_LENGTH,
@@ -27,9 +28,9 @@ from inference.models import (
     access_conversation,
 )
 from inference.providers import get_provider
-from inference.providers.base import ChatMessage, ChatProvider, ChatRequest
+from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, estimate_tokens
 from inference.thread import branch_to
-from llmsite.core.errors import InvalidInput, NotFound, ServerRestarting
+from llmsite.core.errors import InvalidInput, ModelNotAllowed, NotFound, ServerRestarting
 
 REGENERATE_TEMPERATURE = 0.7
 
@@ -58,8 +59,9 @@ class _Place:
 async def admit(ask: Ask) -> Turn:
     """Check, choose and store.
 
-    Raises NotFound (conversation, parent or answer), ModelNotFound, InvalidInput,
-    ContextLengthExceeded, ProviderNotConfigured where the provider has no key, and ServerRestarting.
+    Raises NotFound (conversation, parent or answer), ModelNotFound, ModelNotAllowed, InvalidInput,
+    ContextLengthExceeded, BudgetExhausted, ProviderNotConfigured where the provider has no key, and
+    ServerRestarting.
     """
     _refuse_while_draining()
     model, provider, place = await database_sync_to_async(_look_up)(ask)
@@ -68,6 +70,7 @@ async def admit(ask: Ask) -> Turn:
     parameters, dropped = _parameters(ask, model, provider)
     generation = Generation(
         user=ask.user,
+        api_key=ask.api_key,
         door=ask.door,
         request_id=ask.request_id,
         model_alias=model.alias,
@@ -77,7 +80,7 @@ async def admit(ask: Ask) -> Turn:
         context_trimmed=fitted.trimmed,
     )
     _refuse_while_draining()
-    conversation, user_message = await database_sync_to_async(_store)(ask, model, place, generation)
+    conversation, user_message = await database_sync_to_async(_store)(ask, model, place, fitted, generation)
     request = _upstream_request(ask, model, fitted, parameters)
     return Turn(model, provider, request, generation, conversation, user_message)
 
@@ -102,6 +105,8 @@ def _look_up(ask: Ask) -> tuple[ChatModelConfig, ChatProvider, _Place]:
         # One that is no longer there gives way to the default.
         alias = conversation.model if rows.filter(alias=conversation.model).exists() else None
     model = ChatModelConfig.objects.named(alias, provider=ask.provider)
+    if ask.api_key is not None and not ask.api_key.allows_model(model.alias):
+        raise ModelNotAllowed(model=model.alias)
     # Here, in a thread: the first use of a provider imports its module.
     return model, get_provider(model.provider), _place(ask, conversation)
 
@@ -169,7 +174,7 @@ def _refuse_while_draining() -> None:
 
 @transaction.atomic
 def _store(
-    ask: Ask, model: ChatModelConfig, place: _Place, generation: Generation
+    ask: Ask, model: ChatModelConfig, place: _Place, fitted: Fitted, generation: Generation
 ) -> tuple[Conversation, Message | None]:
     now = timezone.now()
     conversation = _touched_conversation(ask, model, place, now)
@@ -181,7 +186,23 @@ def _store(
         )
     generation.message = Message.objects.create(conversation=conversation, parent=parent, role=Role.ASSISTANT)
     generation.save(force_insert=True)
+    _reserve(ask, model, fitted, generation)
     return conversation, user_message
+
+
+def _reserve(ask: Ask, model: ChatModelConfig, fitted: Fitted, generation: Generation) -> None:
+    reserve(
+        generation.pk,
+        payer=ask.user,
+        api_key=ask.api_key,
+        model=model.alias,
+        provider=model.provider,
+        input_price=model.input_price,
+        output_price=model.output_price,
+        input_tokens=sum(estimate_tokens(fitted.messages)),
+        input_tokens_at_most=most_tokens(fitted.messages),
+        output_tokens_at_most=fitted.max_tokens,
+    )
 
 
 def _touched_conversation(ask: Ask, model: ChatModelConfig, place: _Place, now: datetime) -> Conversation:

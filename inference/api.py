@@ -12,9 +12,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from accounts.authentication import HasScope, user_of
-from accounts.credentials import arequire_caller
-from accounts.models import Scope, User
+from accounts.authentication import HasScope, credential_of, user_of
+from accounts.credentials import Credential, arequire_caller
+from accounts.models import Scope
 from inference import generations
 from inference.ask import NEWEST_LEAF, Ask
 from inference.models import ChatModelConfig, Conversation, Message, access_conversation
@@ -82,6 +82,9 @@ class MessageListView(ChatView, generics.ListAPIView[Message]):
 class ModelListView(ChatView):
     def get(self, request: Request) -> Response:
         rows = ChatModelConfig.objects.active()
+        key = credential_of(request).api_key
+        if key is not None and key.allowed_models:
+            rows = rows.filter(alias__in=key.allowed_models)
         return Response({"results": ModelSerializer(rows, many=True).data, "next": None})
 
 
@@ -102,7 +105,7 @@ messages.csrf_exempt = True  # type: ignore[attr-defined]
 async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     credential = await arequire_caller(request, Scope.CHAT)
     serializer = NewMessageSerializer(data=read_json(request))
-    turn = await generations.start(_read_ask(request, credential.user, pk, serializer))
+    turn = await generations.start(_read_ask(request, credential, pk, serializer))
     body = {
         "conversation": ConversationSerializer(turn.conversation).data,
         "user_message": turn.user_message and MessageSerializer(turn.user_message).data,
@@ -111,10 +114,13 @@ async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     return JsonResponse(body, status=status.HTTP_202_ACCEPTED)
 
 
-def _read_ask(request: HttpRequest, user: User, pk: UUID, serializer: NewMessageSerializer) -> Ask:
+def _read_ask(
+    request: HttpRequest, credential: Credential, pk: UUID, serializer: NewMessageSerializer
+) -> Ask:
     values = validated(serializer)
     return Ask(
-        user=user,
+        user=credential.user,
+        api_key=credential.api_key,
         door="rest",
         prompt=values.get("prompt", ""),
         model=values.get("model"),

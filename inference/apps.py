@@ -3,3 +3,21 @@ from django.apps import AppConfig
 
 class InferenceConfig(AppConfig):
     name = "inference"
+
+    def ready(self) -> None:
+        from accounts import erasure, export, key_choices, roles
+        from inference import personal_data
+        from inference.models import ChatModelConfig
+
+        roles.contribute(
+            roles.OPERATOR,
+            "inference.view_chatmodelconfig",
+            "inference.add_chatmodelconfig",
+            "inference.change_chatmodelconfig",
+            "inference.view_generation",
+        )
+        roles.contribute(roles.ADMIN, "inference.view_conversation", "inference.read_others_conversations")
+        erasure.register(personal_data.erase)
+        export.contribute("conversations", personal_data.export)
+        key_choices.offer_models(ChatModelConfig.objects.aliases)
+        key_choices.offer_models(lambda: ChatModelConfig.objects.active().values_list("alias", flat=True))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from accounts.models import User
+from accounts.models import ApiKey, User
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +36,12 @@ class Ask:
     """One question to one model.
 
     Without `conversation` a new one is made; `listed` says whether it appears beside the chat.
-    `regenerate` names an answer that gets a sibling; `prompt` is then unused.
+    `regenerate` names an answer that gets a sibling; `prompt` is then unused. `api_key` is the key
+    that a program asked with; the question counts in its budget too.
     """
 
     user: User
+    api_key: ApiKey | None = None
     door: str
     prompt: str = ""
     model: str | None = None

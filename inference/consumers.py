@@ -11,12 +11,14 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from accounts.credentials import Credential
 from accounts.models import Scope
+from accounts.websocket import SIGNED_OUT, count_message
 from inference import generations
-from inference.background import own_context
+from inference.ask import Ask
 from inference.events import Failed, is_last
 from inference.models import Generation, access_generation
 from inference.serializers import PredictSerializer
-from llmsite.core.errors import InvalidInput, SiteError
+from llmsite.core.background import own_context
+from llmsite.core.errors import InvalidInput, NotSignedIn, SiteError
 from llmsite.core.logs import request_id
 from llmsite.core.middleware import read_request_id
 from llmsite.core.rest import as_site_error, validated
@@ -47,25 +49,28 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         request_id.set(read_request_id(None))
         try:
-            message = _parse(text_data)
-            await self._handle(message)
+            await count_message(self.scope)
+            await self._handle(_parse(text_data))
         except Exception as error:
             await self._send({"seq": 0, **_failure(error)})
+            if isinstance(error, NotSignedIn):
+                await self.close(code=SIGNED_OUT)
 
     async def _handle(self, message: dict[str, Any]) -> None:
         kind = message.pop("type", None)
         handlers = {"ask": self._ask, "stop": self._stop, "resume": self._resume}
         if not isinstance(kind, str) or kind not in handlers:
             raise InvalidInput(field="type", reason="The type is ask, stop or resume.")
-        credential = await database_sync_to_async(self.credential.refreshed)()
-        credential.require(Scope.CHAT)
-        log.info("socket_message", kind=kind, user_id=credential.user.pk)
+        # Read again for each message: what has ended or shrunk since the last one counts at once.
+        self.credential = await database_sync_to_async(self.credential.refreshed)()
+        self.credential.require(Scope.CHAT)
+        log.info("socket_message", kind=kind, user_id=self.credential.user.pk)
         await handlers[kind](message)
 
     async def _ask(self, message: dict[str, Any]) -> None:
         serializer = PredictSerializer(data=message)
         validated(serializer)
-        turn = await generations.start(serializer.ask(self.credential.user, door="websocket", listed=True))
+        turn = await generations.start(_new_ask(serializer, self.credential))
         self._read(turn.generation, after=-1)
 
     async def _stop(self, message: dict[str, Any]) -> None:
@@ -107,6 +112,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.send(text_data=json.dumps(data, ensure_ascii=False))
 
 
+def _new_ask(serializer: PredictSerializer, credential: Credential) -> Ask:
+    return serializer.ask(credential.user, api_key=credential.api_key, door="websocket", listed=True)
+
+
 def _parse(text: str | None) -> dict[str, Any]:
     if text is None or len(text) > MAX_MESSAGE_CHARACTERS:
         raise InvalidInput(reason="Send a text of JSON, of at most a million characters.")
@@ -126,6 +135,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
     failed = Failed.of(error, request_id.get())
     return {
         "field": getattr(error, "field", None),
+        "retry_after": getattr(error, "retry_after", None),
         "type": failed.type,
         "code": failed.code,
         "message": failed.message,

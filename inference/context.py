@@ -22,10 +22,14 @@ class Fitted:
     max_tokens: int
 
 
+def most_tokens(messages: Sequence[ChatMessage]) -> int:
+    """More tokens than any tokenizer makes of a prompt: a token is at least one byte of UTF-8."""
+    return sum(len(message.content.encode()) + 16 for message in messages) + REPLY_TOKENS
+
+
 def surely_fits(messages: Sequence[ChatMessage], *, window: int, max_tokens: int) -> bool:
-    """True where no tokenizer has to be asked: a token is at least one byte of UTF-8."""
-    most = sum(len(message.content.encode()) + 16 for message in messages) + REPLY_TOKENS
-    return most + max_tokens <= window
+    """True where no tokenizer has to be asked."""
+    return most_tokens(messages) + max_tokens <= window
 
 
 def fit(messages: Sequence[ChatMessage], counts: Sequence[int], *, window: int, max_tokens: int) -> Fitted:

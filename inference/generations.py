@@ -10,7 +10,6 @@ from channels.db import database_sync_to_async
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
-from inference.background import run_apart, spawn
 from inference.event_log import EventLog, event_logs
 from inference.events import Failed, Numbered, is_last
 from inference.live import live_answers
@@ -18,11 +17,13 @@ from inference.mirror import event_mirror
 from inference.models import Generation
 from inference.pipeline import answer
 from inference.replay import replay
+from llmsite.core.background import run_apart, spawn
 from llmsite.core.errors import ServerRestarting, SiteError
 
 log = structlog.get_logger("llmsite.generations")
 
-TICK_SECONDS = 15.0
+TICK_SECONDS = 1.0
+"""How often a reader of this process's answers looks up although nothing happens."""
 POLL_SECONDS = 0.5
 
 
@@ -74,7 +75,7 @@ def _resolve(opened: asyncio.Future[SiteError | None], error: SiteError | None) 
 async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Numbered | None]:
     """The events behind number `after`, without gap or repeat, live to the end.
 
-    Yields None now and then while nothing happens, so that a door can send a heartbeat.
+    Yields None about once a second while nothing happens, so that a door can look after its connection.
     """
     local = event_logs.find(generation.pk)
     if local is not None:

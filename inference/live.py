@@ -15,8 +15,8 @@ from channels.db import database_sync_to_async
 from django.db import transaction
 from django.db.models.functions import Now
 
-from inference.background import spawn
 from inference.models import Generation, Message, Status
+from llmsite.core.background import spawn
 from llmsite.core.errors import SiteError
 
 log = structlog.get_logger("llmsite.live")
@@ -41,6 +41,10 @@ class LiveAnswer:
         self.saved_pieces = 0
         self.is_ending = False
         self.first_piece_ms: int | None = None
+        self.was_asked = False
+        """Whether the provider has been called."""
+        self.prompt_tokens: int | None = None
+        """As the provider counted them, where it says so before its end."""
         self._began = time.monotonic()
         self._waiting: asyncio.Task[object] | None = None
         self._stop: Stopped | None = None
@@ -72,6 +76,7 @@ class LiveAnswer:
         """The next item of `stream`. Raises Stopped, and StopAsyncIteration at its end."""
         if self._stop is not None:
             raise self._stop
+        self.was_asked = True
         self._waiting = task = asyncio.current_task()
         try:
             return await anext(stream)

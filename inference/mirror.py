@@ -7,7 +7,7 @@ is the same everywhere.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from itertools import takewhile
 from typing import Any
@@ -15,11 +15,12 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from inference.background import spawn
 from inference.events import Delta, Numbered, from_dict, is_last
+from llmsite.core.background import spawn
 
 log = structlog.get_logger("llmsite.mirror")
 
@@ -29,6 +30,7 @@ IDLE_SECONDS = 1.0
 """How long the writer keeps its connection while there is nothing to write."""
 PAUSE_SECONDS = 1.0
 """How long the writer leaves a Redis alone that does not answer."""
+_LAST_STREAM_ID = "0-18446744073709551615"
 BATCH = 200
 """How many events a reader takes at once."""
 
@@ -119,6 +121,19 @@ class EventMirror:
         whole = takewhile(lambda pair: pair[0] == pair[1].seq, enumerate(events))
         return [numbered.event.text for _, numbered in whole if isinstance(numbered.event, Delta)]
 
+    def forget(self, generation_ids: Iterable[UUID]) -> int:
+        """Empty the mirror of these answers; returns how many had events in it. Raises RedisError.
+
+        An emptied stream takes no further event, so that a writer that is late cannot bring any back.
+        """
+        if not self._url:
+            return 0
+        keys = [_key(generation_id) for generation_id in generation_ids]
+        with SyncRedis.from_url(
+            self._url, socket_connect_timeout=SOCKET_SECONDS, socket_timeout=SOCKET_SECONDS
+        ) as redis:
+            return sum(_seal(redis, keys[start : start + BATCH]) for start in range(0, len(keys), BATCH))
+
     def _connect(self, *, patience: float = 0.0) -> Redis:
         return Redis.from_url(
             self._url, socket_connect_timeout=SOCKET_SECONDS, socket_timeout=SOCKET_SECONDS + patience
@@ -133,6 +148,21 @@ async def _send(redis: Redis, batch: list[Numbered]) -> None:
     for generation in {numbered.generation for numbered in batch}:
         pipeline.expire(_key(generation), KEEP_SECONDS)
     await pipeline.execute()
+
+
+def _seal(redis: SyncRedis, keys: list[str]) -> int:
+    """Leave streams empty behind the highest of all ids, for as long as events are kept; how many had any."""
+    pipeline = redis.pipeline(transaction=False)
+    for key in keys:
+        pipeline.xlen(key)
+        pipeline.xadd(key, {"event": ""}, id=_LAST_STREAM_ID, maxlen=0, approximate=False)
+        pipeline.xlen(key)
+        pipeline.expire(key, KEEP_SECONDS)
+    # A stream that was emptied before refuses the id; what counts is that nothing is left.
+    answers = pipeline.execute(raise_on_error=False)
+    if any(answers[2::4]):
+        raise RedisError("a stream could not be emptied")
+    return sum(length > 0 for length in answers[::4])
 
 
 def _entries(answer: object) -> list[tuple[bytes, dict[bytes, bytes]]]:

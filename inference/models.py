@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Any, Self
 
 from django.conf import settings
@@ -12,17 +12,21 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import User
+from accounts.ledger import as_money, settle, totals_of
+from accounts.models import ApiKey, User
 from inference.providers import is_configured
 from llmsite.core.errors import ModelNotFound, NotFound, message_of
 
-MICRO = Decimal(1_000_000)
 TITLE_LENGTH = 80
 
 
 class ChatModelConfigQuerySet(models.QuerySet["ChatModelConfig"]):
     def active(self) -> Self:
         return self.filter(is_active=True)
+
+    def aliases(self) -> list[str]:
+        """The names of the active models."""
+        return list(self.active().order_by("alias").values_list("alias", flat=True))
 
     def named(self, alias: str | None, *, provider: str | None = None) -> "ChatModelConfig":
         """The active model of an alias; without one the default, or the provider's first.
@@ -112,14 +116,6 @@ class ChatModelConfig(models.Model):
         """Whether its provider has what it needs to be asked."""
         return is_configured(self.provider)
 
-    def cost_micro(self, *, input_tokens: int, output_tokens: int) -> int:
-        """What a call costs, in millionths of the currency.
-
-        A price is per million tokens, so tokens × price is already in millionths.
-        """
-        exact = input_tokens * self.input_price + output_tokens * self.output_price
-        return int(exact.quantize(Decimal(1), ROUND_HALF_UP))
-
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def visible_to(self, user: User) -> Self:
@@ -129,8 +125,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return self.filter(is_listed=True)
 
     def older_than(self, pk: uuid.UUID) -> Self:
-        """Those behind conversation `pk` in the order newest first; none where it does not exist."""
-        moment = self.model.objects.filter(pk=pk).values("updated_at")
+        """Those behind conversation `pk`, one of them, in the order newest first; none where it is not."""
+        moment = self.filter(pk=pk).values("updated_at")
         same_moment = Q(updated_at=models.Subquery(moment), pk__gt=pk)
         return self.filter(Q(updated_at__lt=models.Subquery(moment)) | same_moment)
 
@@ -153,6 +149,7 @@ class Conversation(models.Model):
     class Meta:
         verbose_name = _("conversation")
         verbose_name_plural = _("conversations")
+        permissions = [("read_others_conversations", _("Can read what others wrote, with a reason"))]
         indexes = [
             # The list beside the chat: an owner's conversations, newest first.
             models.Index(
@@ -163,7 +160,8 @@ class Conversation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.title or str(self.pk)
+        # No title: the admin and its log show this to people who may not read the conversation.
+        return str(self.pk)
 
     def get_absolute_url(self) -> str:
         return reverse("conversation", args=[self.pk])
@@ -206,7 +204,7 @@ class Message(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.role}: {self.content[:50]}"
+        return f"{self.role} {self.pk}"
 
 
 class Status(models.TextChoices):
@@ -229,6 +227,16 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def running(self) -> Self:
         return self.filter(status__in=RUNNING)
 
+    def show_booked(self, call: uuid.UUID) -> None:
+        """Bring the answer of a call up to what the ledger says of it by now."""
+        if (booked := totals_of(call)).calls:
+            self.filter(pk=call).update(
+                input_tokens=booked.input_tokens,
+                output_tokens=booked.output_tokens,
+                usage_estimated=booked.has_estimates,
+                cost_micro=booked.cost_micro,
+            )
+
 
 class Generation(models.Model):
     """One answer being made, or made: how it was asked for, how it ended and what it took.
@@ -240,6 +248,9 @@ class Generation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
         User, on_delete=models.CASCADE, related_name="generations", verbose_name=_("user")
+    )
+    api_key = models.ForeignKey(
+        ApiKey, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("API key")
     )
     message = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="generation")
     status = models.CharField(_("status"), max_length=12, choices=Status.choices, default=Status.QUEUED)
@@ -299,7 +310,7 @@ class Generation(models.Model):
     @property
     def cost(self) -> str:
         """The cost as a decimal string in CURRENCY."""
-        return f"{Decimal(self.cost_micro) / MICRO:f}"
+        return as_money(self.cost_micro)
 
     @property
     def error_message(self) -> str:
@@ -310,12 +321,33 @@ class Generation(models.Model):
     def usage(self) -> dict[str, int | None]:
         return {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
 
-    def end(self, text: str, *, at: datetime | None = None, **values: Any) -> bool:
-        """Store the end and the whole text; False if it had ended before, or was deleted."""
-        with transaction.atomic():
-            if not self._move(RUNNING, ended_at=at or timezone.now(), **values):
-                return False
-            Message.objects.filter(pk=self.message_id).update(content=text)
+    @transaction.atomic
+    def end(
+        self,
+        text: str,
+        *,
+        at: datetime | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int = 0,
+        usage_estimated: bool = True,
+        **values: Any,
+    ) -> bool:
+        """Store the end and the whole text, and book the call; False if it had ended before, or was deleted.
+
+        The call is booked either way. Without `input_tokens` its prompt counts as when it was asked.
+        """
+        values |= {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        entry = settle(
+            self.pk, input_tokens=input_tokens, output_tokens=output_tokens, estimated=usage_estimated
+        )
+        if entry is not None:
+            values |= {"input_tokens": entry.input_tokens, "cost_micro": entry.cost_micro}
+        values |= {"usage_estimated": usage_estimated, "ended_at": at or timezone.now()}
+        if not self._move(RUNNING, **values):
+            # Another process took this one for dead and booked what it knew; by now it is what we know.
+            Generation.objects.show_booked(self.pk)
+            return False
+        Message.objects.filter(pk=self.message_id).update(content=text)
         return True
 
     def request_stop(self) -> bool:

@@ -16,11 +16,11 @@ import structlog
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
-from inference.background import spawn
 from inference.events import Delta, Event, Failed, Finished, Started
 from inference.live import LiveAnswer, Stopped, live_answers
 from inference.providers.base import ProviderEvent, TextDelta
 from inference.record import Outcome, record
+from llmsite.core.background import spawn
 from llmsite.core.errors import ProviderError, SiteError, UpstreamCut
 
 log = structlog.get_logger("llmsite.pipeline")
@@ -86,6 +86,7 @@ async def answer(turn: Turn) -> AsyncGenerator[Event, None]:
                     )
                 if isinstance(step, TextDelta):
                     live.append(step.text)
+                    live.prompt_tokens = step.prompt_tokens
                     yield Delta(step.text)
     finally:
         end = await record(turn, live, outcome or Outcome.stopped())

@@ -9,8 +9,8 @@ from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 
-from accounts.credentials import arequire_caller
-from accounts.models import Scope, User
+from accounts.credentials import Credential, arequire_caller
+from accounts.models import Scope
 from inference import generations
 from inference.ask import Ask
 from inference.events import Failed
@@ -27,7 +27,7 @@ from llmsite.core.rest import envelope, json_door, validated
 async def predict(request: HttpRequest) -> HttpResponseBase:
     """The whole answer. A client that leaves cancels it: nobody could come back for it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    completion = await complete(_read_ask(request, credential.user))
+    completion = await complete(_read_ask(request, credential))
     if isinstance(completion.end, Failed):
         return envelope(told(completion.end.code, completion.end.message))
     return JsonResponse(_completion_json(completion, completion.end))
@@ -37,8 +37,8 @@ async def predict(request: HttpRequest) -> HttpResponseBase:
 async def predict_stream(request: HttpRequest) -> HttpResponseBase:
     """The same answer as events. What fails before the first piece is a plain error."""
     credential = await arequire_caller(request, Scope.CHAT)
-    turn = await generations.start(_read_ask(request, credential.user), wait_for_first_piece=True)
-    return event_stream(turn.generation)
+    turn = await generations.start(_read_ask(request, credential), wait_for_first_piece=True)
+    return event_stream(turn.generation, credential)
 
 
 @json_door("GET")
@@ -49,7 +49,7 @@ async def events(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     after = read_cursor(request)
     if not generation.is_running and replay(generation)[-1].seq == after:
         return nothing_more()
-    return event_stream(generation, after=after)
+    return event_stream(generation, credential, after=after)
 
 
 @json_door("POST")
@@ -60,10 +60,10 @@ async def stop(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     return JsonResponse({"id": str(generation.pk), "status": generation.status})
 
 
-def _read_ask(request: HttpRequest, user: User) -> Ask:
+def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
     serializer = PredictSerializer(data=read_json(request))
     validated(serializer)
-    return serializer.ask(user, door="rest", listed=False)
+    return serializer.ask(credential.user, api_key=credential.api_key, door="rest", listed=False)
 
 
 def read_json(request: HttpRequest) -> Any:

@@ -9,12 +9,25 @@ from channels.db import database_sync_to_async
 from django.db import Error as DatabaseFailure
 
 from inference.admission import Turn
-from inference.background import run_apart
 from inference.events import Failed, Finished
 from inference.live import LiveAnswer, live_answers
 from inference.models import Generation, Status
 from inference.providers import base
-from llmsite.core.errors import Interrupted, ProviderFailure, ServerRestarting, SiteError, describe
+from llmsite.core.background import run_apart
+from llmsite.core.errors import (
+    ContextLengthExceeded,
+    Interrupted,
+    ProviderError,
+    ProviderFailure,
+    ProviderNotConfigured,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnavailable,
+    ServerRestarting,
+    SiteError,
+    describe,
+)
 
 log = structlog.get_logger("llmsite.record")
 
@@ -22,6 +35,14 @@ SAVE_DELAYS = (0.2, 0.5, 1.0, 2.0)
 """Seconds between tries to store an end while the database is away."""
 COUNT_SECONDS = 0.5
 """How long a provider may take to count the tokens of an answer that broke off; then they are estimated."""
+
+_REFUSALS = (
+    ContextLengthExceeded,
+    ProviderNotConfigured,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +89,6 @@ async def _store_end(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished
     await live_answers.begin_end(live)
     values = _values(live, outcome)
     values |= await _usage(turn, live, outcome)
-    values["cost_micro"] = turn.model.cost_micro(
-        input_tokens=values["input_tokens"] or 0, output_tokens=values["output_tokens"] or 0
-    )
     if not await _save(turn.generation, live.text, values):
         # Another process took this one for dead and has told an end already, or the row was deleted.
         return Failed.of(Interrupted(), turn.generation.request_id or None)
@@ -100,16 +118,41 @@ def _status(live: LiveAnswer, outcome: Outcome) -> Status:
 async def _usage(turn: Turn, live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
     """Tokens as the provider reported them, else our own count of what went in and came out."""
     if outcome.usage is not None:
-        return {"input_tokens": outcome.usage.input_tokens, "output_tokens": outcome.usage.output_tokens}
-    if not live.pieces:
-        return {"input_tokens": None, "output_tokens": None}
-    prompt, reply = turn.request.messages, base.ChatMessage("assistant", live.text)
+        return _tokens(outcome.usage.input_tokens, outcome.usage.output_tokens, estimated=False)
+    if not live.was_asked or (not live.pieces and _was_refused(outcome.error)):
+        return _tokens(0, 0, estimated=False)
+    prompt, reply = await _count(turn, live)
+    return _tokens(prompt if live.prompt_tokens is None else live.prompt_tokens, reply, estimated=True)
+
+
+def _tokens(prompt: int, reply: int, *, estimated: bool) -> dict[str, Any]:
+    return {"input_tokens": prompt, "output_tokens": reply, "usage_estimated": estimated}
+
+
+def _was_refused(error: SiteError | None) -> bool:
+    """Whether the provider was not reached, or said no: then it has worked on nothing.
+
+    One that broke its promise of an answer (status 200) may have, and so may one that we left.
+    """
+    if isinstance(error, ProviderTimeout):
+        return error.data.get("phase") == "connect"
+    if isinstance(error, ProviderError):
+        return error.data.get("status", 200) != 200
+    return isinstance(error, _REFUSALS)
+
+
+async def _count(turn: Turn, live: LiveAnswer) -> tuple[int, int]:
+    """Tokens of the prompt and of the text so far, by our own count."""
+    messages = turn.request.messages
+    if live.pieces:
+        messages = (*messages, base.ChatMessage("assistant", live.text))
     try:
         async with asyncio.timeout(COUNT_SECONDS):
-            counts = await turn.provider.count_tokens(turn.request.model, (*prompt, reply))
+            counts = await turn.provider.count_tokens(turn.request.model, messages)
     except (ProviderFailure, TimeoutError):
-        counts = base.estimate_tokens((*prompt, reply))
-    return {"input_tokens": sum(counts[:-1]), "output_tokens": counts[-1], "usage_estimated": True}
+        counts = base.estimate_tokens(messages)
+    sent = len(turn.request.messages)
+    return sum(counts[:sent]), sum(counts[sent:])
 
 
 async def _save(generation: Generation, text: str, values: dict[str, Any]) -> bool:

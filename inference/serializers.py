@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
-from accounts.models import User
+from accounts.models import ApiKey, User
 from inference.ask import Ask, Sampling
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
 from inference.providers import is_configured, provider_name
@@ -76,11 +76,12 @@ class PredictSerializer(SamplingSerializer):
             del data["max_length"]
         return super().to_internal_value(data)
 
-    def ask(self, user: User, *, door: str, listed: bool) -> Ask:
+    def ask(self, user: User, *, door: str, listed: bool, api_key: ApiKey | None = None) -> Ask:
         """The question, of values that have been validated."""
         values = self.validated_data
         return Ask(
             user=user,
+            api_key=api_key,
             door=door,
             prompt=values["prompt"],
             model=values.get("model"),

@@ -1,10 +1,13 @@
 """Server-sent events: an answer followed over HTTP, resumable by its last event's number."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
+from accounts.credentials import Credential
+from accounts.watch import credential_watch
 from inference.events import Numbered, is_last
 from inference.generations import follow
 from inference.models import Generation
@@ -13,11 +16,16 @@ from llmsite.core.errors import InvalidInput
 # A browser's EventSource uses `error` for a lost connection, so ours needs another name.
 _NAMES = {"error": "failure"}
 _HEARTBEAT = b": keep-alive\n\n"
+_SIGNED_OUT = b": the sign-in has ended\n\n"
+HEARTBEAT_SECONDS = 15.0
 
 
-def event_stream(generation: Generation, *, after: int = -1) -> StreamingHttpResponse:
-    """The response that tells an answer's events behind number `after`, live to the end."""
-    response = StreamingHttpResponse(_chunks(generation, after), content_type="text/event-stream")
+def event_stream(generation: Generation, credential: Credential, *, after: int = -1) -> StreamingHttpResponse:
+    """The response that tells an answer's events behind number `after`, live to the end.
+
+    It breaks off when `credential` ends: a reader with a new one goes on from its last event.
+    """
+    response = StreamingHttpResponse(_chunks(generation, credential, after), content_type="text/event-stream")
     # `no-transform` and the next header keep proxies from gathering the pieces into one lump.
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"
@@ -29,11 +37,22 @@ def nothing_more() -> HttpResponse:
     return HttpResponse(status=204)
 
 
-async def _chunks(generation: Generation, after: int) -> AsyncIterator[bytes]:
-    async for numbered in follow(generation, after=after):
-        yield _HEARTBEAT if numbered is None else encode(numbered)
-        if numbered is not None and is_last(numbered.event):
-            return
+async def _chunks(generation: Generation, credential: Credential, after: int) -> AsyncIterator[bytes]:
+    last_sent = time.monotonic()
+    with credential_watch.watching(credential) as watched:
+        async for numbered in follow(generation, after=after):
+            if watched.ended:
+                yield _SIGNED_OUT
+                return
+            if numbered is not None:
+                yield encode(numbered)
+                if is_last(numbered.event):
+                    return
+            elif time.monotonic() - last_sent >= HEARTBEAT_SECONDS:
+                yield _HEARTBEAT
+            else:
+                continue
+            last_sent = time.monotonic()
 
 
 def encode(numbered: Numbered) -> bytes:

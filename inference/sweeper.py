@@ -1,21 +1,27 @@
-"""Finds the answers whose process died, and ends them as `interrupted`."""
+"""Finds the answers whose process died, ends them as `interrupted`, and books what they took."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from channels.db import database_sync_to_async
+from django.conf import settings
+from django.utils import timezone
 
+from accounts.ledger import reserved_before, settle
 from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import Generation, Status
+from inference.providers.base import ChatMessage, estimate_tokens
 from inference.replay import replay
 from llmsite.core.errors import Interrupted, describe
 
 SILENCE_SECONDS = 10.0
 """After so long without a beat an answer's process is taken for dead."""
+GRACE_SECONDS = 600.0
+"""How long after the end of the longest possible call its reservation is taken for left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,9 @@ class Sweeper:
         others = [row for row in rows if row.pk not in live_answers]
         silent = [row for row in others if self._is_silent(row)]
         self._seen = {row.pk: self._seen[row.pk] for row in others}
-        return sum([await _interrupt(row) for row in silent])
+        interrupted = sum([await _interrupt(row) for row in silent])
+        await database_sync_to_async(_settle_abandoned)()
+        return interrupted
 
     def _is_silent(self, row: Generation) -> bool:
         seen = self._seen.get(row.pk)
@@ -63,9 +71,20 @@ async def _interrupt(generation: Generation) -> bool:
     if len(pieces) > len(lengths):
         text, lengths = "".join(pieces), [len(piece) for piece in pieces]
     code = describe(Interrupted()).code
-    end = database_sync_to_async(generation.end)
-    if not await end(text, status=Status.INTERRUPTED, error_code=code, delta_lengths=lengths):
+    values = {"status": Status.INTERRUPTED, "error_code": code, "delta_lengths": lengths}
+    reply = sum(estimate_tokens([ChatMessage("assistant", text)])) if text else 0
+    if not await database_sync_to_async(generation.end)(text, output_tokens=reply, **values):
         return False
     generation.message.content = text
     event_mirror.append(replay(generation)[-1])
     return True
+
+
+def _settle_abandoned() -> None:
+    """Book the calls whose answer was deleted while its process died; no row leads to them any more."""
+    longest = timedelta(seconds=settings.TOTAL_TIMEOUT + GRACE_SECONDS)
+    calls = set(reserved_before(timezone.now() - longest))
+    if calls:
+        calls -= set(Generation.objects.running().filter(pk__in=calls).values_list("pk", flat=True))
+    for call in calls:
+        settle(call, estimated=True)

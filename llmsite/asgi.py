@@ -16,7 +16,7 @@ from channels.db import database_sync_to_async  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from accounts.tokens import forget_ended_sign_ins  # noqa: E402
-from accounts.websocket import CredentialMiddleware  # noqa: E402
+from accounts.websocket import SocketGate  # noqa: E402
 from inference.sweeper import Sweeper  # noqa: E402
 from inference.urls import sockets  # noqa: E402
 
@@ -53,7 +53,7 @@ async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
 application = ProtocolTypeRouter(
     {
         "http": django_application,
-        "websocket": CredentialMiddleware(URLRouter(sockets)),
+        "websocket": SocketGate(URLRouter(sockets)),
         "lifespan": lifespan,
     }
 )

@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "django_ratelimit",
     "channels",
     "accounts",
     "inference",
@@ -53,10 +54,10 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "llmsite.core.static_files.StaticFilesMiddleware",
     "csp.middleware.CSPMiddleware",
+    "accounts.middleware.GateMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "accounts.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -82,6 +83,8 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 SILENCED_SYSTEM_CHECKS = [
     # The admin asks for SessionMiddleware; our sign-in needs no session (accounts/middleware.py).
     "admin.E410",
+    # And for Django's AuthenticationMiddleware, whose place accounts.middleware.GateMiddleware takes.
+    "admin.E408",
 ]
 
 # --- Stores --------------------------------------------------------------------------------------
@@ -89,11 +92,12 @@ SILENCED_SYSTEM_CHECKS = [
 DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock at BEGIN, so two writers wait for each other (up to 20 s)
-    # where the default would fail at once; WAL lets readers go on meanwhile.
+    # where the default would fail at once; WAL lets readers go on meanwhile. What is deleted is
+    # overwritten, so that no text of an erased person stays in free pages.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA secure_delete=ON;",
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
@@ -113,12 +117,27 @@ if REDIS_URL:
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
+# --- Limits --------------------------------------------------------------------------------------
+
+RATE_LIMIT = env.rate("RATE_LIMIT", "60/m")
+RATE_LIMIT_ADDRESS = env.rate("RATE_LIMIT_ADDRESS", "600/m")
+LOGIN_RATE_LIMIT = env.rate("LOGIN_RATE_LIMIT", "10/m")
+WEB_PROCESSES = env.whole("WEB_PROCESSES", 4, least=1)
+
+# django-ratelimit counts the forms (accounts/form_limits.py). Where its cache lost a count, it lets the form
+# through to the exact limit behind it.
+RATELIMIT_FAIL_OPEN = True
+if not REDIS_URL:
+    # It warns that memory is not shared between processes; without Redis there is one.
+    SILENCED_SYSTEM_CHECKS += ["django_ratelimit.E003", "django_ratelimit.W001"]
+
 # --- Models and providers ------------------------------------------------------------------------
 
 DEVICE = env.one_of("DEVICE", "auto", ("auto", "cuda", "mps", "cpu"))
 DEFAULT_MODEL = env.text(
     "DEFAULT_MODEL", "smollm2-135m-instruct", form="the alias of a model", example="claude-sonnet"
 )
+CURRENCY = env.currency("CURRENCY", "USD")
 LOCAL_MODEL_PATH = env.text(
     "LOCAL_MODEL_PATH", form="a Hugging Face folder or id, or a GGUF file", example="Qwen/Qwen3-0.6B"
 )
@@ -182,6 +201,18 @@ LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 LANGUAGE_COOKIE_SECURE = PRODUCTION
 CSRF_FAILURE_VIEW = "llmsite.core.error_pages.csrf_failure"
+
+# --- Mail ----------------------------------------------------------------------------------------
+
+globals().update(env.email("EMAIL_URL", "consolemail://"))
+EMAIL_TIMEOUT = 10  # Seconds; Django would wait for a silent mail server for ever.
+DEFAULT_FROM_EMAIL = env.text(
+    "DEFAULT_FROM_EMAIL",
+    "llmsite@localhost",
+    form="an e-mail address",
+    example="llmsite@example.org",
+)
+PASSWORD_RESET_TIMEOUT = 3600
 
 # --- HTTP ----------------------------------------------------------------------------------------
 

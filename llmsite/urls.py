@@ -9,6 +9,7 @@ from django.views.i18n import JavaScriptCatalog
 import accounts.urls
 import inference.urls
 from llmsite import health
+from llmsite.core import error_pages
 
 urlpatterns = [
     *accounts.urls.pages,
@@ -17,9 +18,12 @@ urlpatterns = [
     path("api/", include(inference.urls.api_root)),
     path("health/live", health.live),
     path("health/ready", health.ready),
-    # One sign-in for all: the admin has no log-in page of its own.
+    # One sign-in for all: the admin has no pages of its own for it.
     path("admin/login/", RedirectView.as_view(pattern_name=settings.LOGIN_URL, query_string=True)),
     path("admin/logout/", accounts.urls.views.logout),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="password-change")),
+    # Leads to any row's page on the site, and so would tell staff without a right which rows there are.
+    path("admin/r/<path:content_type_id>/<path:object_id>/", error_pages.missing),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
     path("jsi18n/", JavaScriptCatalog.as_view(packages=["llmsite"]), name="javascript-catalog"),

@@ -4,12 +4,18 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
+from django.test import AsyncClient
 from django.utils import timezone
 
+from accounts.credentials import Credential
 from accounts.keys import create_key, find_key
 from accounts.models import ApiKey
+from accounts.recent import recent_credentials
 from conftest import bearer, sign_in_client
+from inference.models import Message
+from llmsite.core.errors import NotAllowed
 
 pytestmark = pytest.mark.django_db
 
@@ -108,7 +114,12 @@ def test_keys_are_made_listed_and_revoked_by_their_owner_only(client, alice, cha
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"rate_limit": "5/m"}, "rate_limit"),
+        ({"limit": "5/m"}, "limit"),
+        ({"rate_limit": "5 a minute"}, "rate_limit"),
+        ({"rate_limit": "0/m"}, "rate_limit"),
+        ({"monthly_budget": "-1"}, "monthly_budget"),
+        ({"monthly_budget": "much"}, "monthly_budget"),
+        ({"models": "echo"}, "models"),
         ({"expires_at": "2001-01-01T00:00Z"}, "expires_at"),
         ({"scopes": ["x"]}, "scopes"),
     ],
@@ -128,3 +139,73 @@ def test_a_key_cannot_make_keys(client, alice):
     )
 
     assert answer.status_code == 403
+
+
+def test_a_key_is_made_with_limits_of_its_own(client, alice):
+    sign_in_client(client, alice)
+    given = {"models": ["echo"], "rate_limit": "20/m", "monthly_budget": "1.5", "scopes": ["chat"]}
+
+    made = client.post("/api/auth/keys", {"name": "laptop", **given}, content_type="application/json")
+    listed = client.get("/api/auth/keys").json()["results"][0]
+
+    assert made.status_code == 201
+    for shown in (made.json(), listed):
+        assert {name: shown[name] for name in given} == given
+    key = ApiKey.objects.get()
+    assert (key.allowed_models, key.rate_limit, key.monthly_budget_micro) == (["echo"], "20/m", 1_500_000)
+
+
+def test_who_may_make_no_keys_makes_none(client, alice):
+    alice.groups.clear()
+    sign_in_client(client, alice)
+
+    answer = client.post("/api/auth/keys", {"name": "laptop"}, content_type="application/json")
+
+    assert answer.status_code == 403
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_key_asks_its_models_only(alice, models):
+    headers = await sync_to_async(bearer)(alice, allowed_models=["echo"])
+
+    async def ask(**values):
+        return await AsyncClient().post(
+            "/api/predict", {"prompt": "hi", **values}, content_type="application/json", headers=headers
+        )
+
+    listed = await AsyncClient().get("/api/models", headers=headers)
+    asked = [await ask(model="echo"), await ask(model="scripted"), await ask()]
+
+    assert [model["alias"] for model in listed.json()["results"]] == ["echo"]
+    assert [answer.status_code for answer in asked] == [200, 403, 403]
+    assert asked[1].json()["error"]["code"] == "model_not_allowed"
+    assert not await Message.objects.filter(generation__model_alias="scripted").aexists()
+
+
+def test_its_use_is_noted_once_a_minute(client, alice, models):
+    headers = bearer(alice)
+    client.get("/api/models", headers=headers)
+    first = ApiKey.objects.get().last_used_at
+
+    recent_credentials.forget()
+    client.get("/api/models", headers=headers)
+    again = ApiKey.objects.get().last_used_at
+    ApiKey.objects.update(last_used_at=first - timedelta(minutes=2))
+    recent_credentials.forget()
+    client.get("/api/models", headers=headers)
+
+    assert first == again
+    assert ApiKey.objects.get().last_used_at >= first
+
+
+@pytest.mark.parametrize("scope", ["train", "metrics", "cache:clear"])
+def test_a_scope_reaches_no_further_than_its_owner(scope, alice, staff):
+    for user, allowed in ((alice, False), (staff, True)):
+        key, _ = create_key(user, "test", scopes=[scope])
+        credential = Credential(user, api_key=key)
+        if allowed:
+            credential.require(scope)
+        else:
+            with pytest.raises(NotAllowed):
+                credential.require(scope)

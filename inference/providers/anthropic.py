@@ -56,7 +56,7 @@ class AnthropicProvider(SDKProvider):
             async with await client.messages.create(**request_body(request)) as events:
                 async for event in events:
                     if text := reader.take(event):
-                        yield TextDelta(text)
+                        yield TextDelta(text, reader.prompt_tokens)
         yield reader.finished()
 
     def _build_client(self) -> "AsyncAnthropic":
@@ -110,7 +110,8 @@ class MessageReader:
         """Whether text has come."""
         self._failures = failures
         self._finish_reason: FinishReason | None = None
-        self._input_tokens: int | None = None
+        self.prompt_tokens: int | None = None
+        """What the first event says, before any text."""
         self._output_tokens = 0
         self._stopped = False
 
@@ -134,8 +135,8 @@ class MessageReader:
             raise self._failures.broken("the stream ended without message_stop", started=self.started)
         if not self.started and self._finish_reason is None:
             raise self._failures.broken("the stream held no answer", started=False)
-        counted = self._input_tokens is not None
-        usage = Usage(self._input_tokens or 0, self._output_tokens) if counted else None
+        counted = self.prompt_tokens is not None
+        usage = Usage(self.prompt_tokens or 0, self._output_tokens) if counted else None
         return Finished(self._finish_reason or "stop", usage)
 
     def _count(self, usage: Any) -> None:
@@ -144,5 +145,5 @@ class MessageReader:
             return
         if usage.input_tokens is not None:
             kinds = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
-            self._input_tokens = sum(tokens or 0 for tokens in kinds)
+            self.prompt_tokens = sum(tokens or 0 for tokens in kinds)
         self._output_tokens = usage.output_tokens or self._output_tokens

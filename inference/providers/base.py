@@ -6,7 +6,7 @@ that yields; collecting what it yields is the non-streamed call.
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -41,9 +41,14 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer, never empty."""
+    """The next piece of the answer, never empty.
+
+    `prompt_tokens` is the provider's count, where it tells it this early: an answer that breaks off has
+    no other.
+    """
 
     text: str
+    prompt_tokens: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

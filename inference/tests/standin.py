@@ -8,8 +8,9 @@ not, and `/v1/models`, `/health` and `/tokenize`. How a call goes is scripted, o
         …  # calls to server.url
         assert server.calls[-1].client_left.wait(1)
 
-Calls without a script get `Answer()`. The server runs in a thread of its own, so sync and async tests
-use it alike. `invoice()` is what a vendor would bill: a test of a ledger compares itself with it.
+Calls without a script get `Answer()`, or what `choose` says where they come in no order. The server runs
+in a thread of its own, so sync and async tests use it alike. `invoice()` is what a vendor would bill: a
+test of a ledger compares itself with it.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal
@@ -86,6 +87,8 @@ class StandIn:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.connections = 0
+        self.choose: Callable[[Any], Answer] = lambda body: Answer()
+        """The answer to a call without a script, by its body."""
         self._script: deque[Answer] = deque()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -113,6 +116,7 @@ class StandIn:
         """Forget scripts and calls."""
         self._script.clear()
         self.calls.clear()
+        self.choose = lambda body: Answer()
         self.tokenize = "per_message"
 
     def wait_for_calls(self, count: int, *, seconds: float = 5.0) -> bool:
@@ -158,8 +162,8 @@ class StandIn:
             self.calls.append(call)
             self._arrived.notify_all()
 
-    def next_answer(self) -> Answer:
-        return self._script.popleft() if self._script else Answer()
+    def next_answer(self, body: Any) -> Answer:
+        return self._script.popleft() if self._script else self.choose(body)
 
 
 class _Connection:
@@ -229,7 +233,7 @@ class _Connection:
 
     async def _answer(self, call: Call) -> bool:
         if wire := FORMATS.get(call.path):
-            return await self._complete(call, wire, self._server.next_answer())
+            return await self._complete(call, wire, self._server.next_answer(call.body))
         status, body = self._look_up(call)
         await self._send_json(status, body, {})
         return True

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from llmsite.core.rates import Rate
+
 T = TypeVar("T")
 
 SECRET_KEY_BYTES = 32
@@ -70,6 +72,14 @@ class Environment:
             name, default, form=form, example=str(default), parse=lambda raw: _above_zero(float(raw))
         )
 
+    def rate(self, name: str, default: str) -> Rate:
+        form = "a number per s, m, h or d"
+        return self.read(name, Rate.parse(default), form=form, example=default, parse=Rate.parse)
+
+    def currency(self, name: str, default: str) -> str:
+        form = "the three letters of a currency"
+        return self.read(name, default, form=form, example="EUR", parse=_parse_currency)
+
     def one_of(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         form = f"one of {', '.join(choices)}"
         return self.read(
@@ -103,6 +113,13 @@ class Environment:
         example = "postgres://llmsite:password@localhost:5432/llmsite"
         url = self.read(name, default, form="a database URL", example=example, parse=_parse_database_url)
         return dict(environ.Env.db_url_config(url))
+
+    def email(self, name: str, default: str) -> dict[str, Any]:
+        """How mail is sent, as Django's EMAIL_… settings, from a URL such as `smtp+tls://user:password@host:587`."""
+        form = "a mail URL (smtp://, smtp+tls://, smtp+ssl://, filemail:// or consolemail://)"
+        example = "smtp+tls://llmsite:password@mail.example.org:587"
+        url = self.read(name, default, form=form, example=example, parse=_parse_email_url)
+        return dict(environ.Env.email_url_config(url))
 
     def secret_key(self, name: str, *, example_file: Path) -> str:
         """The signing secret. Missing, short, or copied from an example: the site does not start."""
@@ -153,15 +170,19 @@ def _choose(raw: str, choices: tuple[str, ...]) -> str:
     return raw.lower()
 
 
+def _parse_currency(raw: str) -> str:
+    if not (len(raw) == 3 and raw.isascii() and raw.isalpha()):
+        raise ValueError(raw)
+    return raw.upper()
+
+
 def _parse_items(raw: str) -> list[str]:
     return [item.strip() for item in raw.split(",") if item.strip()]
 
 
 def _parse_networks(raw: str) -> list[str]:
-    networks = _parse_items(raw)
-    for network in networks:
-        ipaddress.ip_network(network, strict=False)
-    return networks
+    """As uvicorn takes them: it would silently trust nobody for a network with bits of a host, 10.0.0.1/8."""
+    return [str(ipaddress.ip_network(item, strict=False)) for item in _parse_items(raw)]
 
 
 def _parse_url(raw: str, schemes: tuple[str, ...]) -> str:
@@ -176,6 +197,18 @@ def _parse_database_url(raw: str) -> str:
         warnings.simplefilter("ignore")  # It warns of an unknown engine; our own line says more.
         engine = environ.Env.db_url_config(raw).get("ENGINE", "")
     if engine not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+        raise ValueError(raw)
+    return raw
+
+
+def _parse_email_url(raw: str) -> str:
+    parts = urlsplit(raw)
+    needs_host = parts.scheme.startswith("smtp")
+    if (
+        parts.scheme not in environ.Env.EMAIL_SCHEMES
+        or (needs_host and not parts.hostname)
+        or parts.port == 0
+    ):
         raise ValueError(raw)
     return raw
 

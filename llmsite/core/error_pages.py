@@ -1,10 +1,20 @@
 """What somebody sees when no view could answer: a page for people, an envelope for programs."""
 
+import math
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from llmsite.core.errors import CsrfFailed, InvalidInput, NotAllowed, NotFound, SiteError, describe
+from llmsite.core.errors import (
+    CsrfFailed,
+    InvalidInput,
+    MethodNotAllowed,
+    NotAllowed,
+    NotFound,
+    SiteError,
+    describe,
+)
 from llmsite.core.paths import is_api_path
 from llmsite.core.rest import error_response
 
@@ -16,7 +26,13 @@ def render_error(request: HttpRequest, error: SiteError) -> HttpResponse:
     if is_api_path(request.path):
         return error_response(error)
     public = describe(error)
-    return render(request, _PAGES.get(public.status, "error.html"), {"error": public}, status=public.status)
+    page = _PAGES.get(public.status, "error.html")
+    response = render(request, page, {"error": public}, status=public.status)
+    if public.retry_after is not None:
+        response["Retry-After"] = str(math.ceil(public.retry_after))
+    if isinstance(error, MethodNotAllowed):
+        response["Allow"] = ", ".join(error.data["allowed"])
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -33,6 +49,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return render_error(request, NotFound())
+
+
+def missing(request: HttpRequest, **_parts: str) -> HttpResponse:
+    """The view of an address that a part of the site would offer and the site does not."""
+    return page_not_found(request)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -54,8 +54,22 @@ class NotAllowed(SiteError):
     """The credential is good and does not reach this far."""
 
 
+class ModelNotAllowed(SiteError):
+    """The API key is limited to other models. Data: model."""
+
+    field = "model"
+
+
 class CsrfFailed(SiteError):
     """A request with a cookie came without proof that our own page sent it."""
+
+
+class LastAdministrator(SiteError):
+    """Without this superuser nobody could run the site any more."""
+
+
+class ErasureUnfinished(SiteError):
+    """The account is closed, but one of the stores did not answer, so that something is left in it."""
 
 
 class NotFound(SiteError):
@@ -68,6 +82,14 @@ class MethodNotAllowed(SiteError):
 
 class UnsupportedMediaType(SiteError):
     """The body is of a type that this address does not read."""
+
+
+class RateLimited(SiteError):
+    """Too many requests in the window of a limit. Data: retry_after (seconds)."""
+
+
+class BudgetExhausted(SiteError):
+    """What the call may cost is more than the budget of the month still has. Data: retry_after (seconds)."""
 
 
 class ModelNotFound(SiteError):
@@ -159,6 +181,21 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     NotSignedIn: ErrorRow(401, "not_authenticated", _("Sign in, or send a valid bearer token.")),
     WrongCredentials: ErrorRow(401, "wrong_credentials", _("The username or the password is not right.")),
     NotAllowed: ErrorRow(403, "permission_denied", _("You may not do this.")),
+    ModelNotAllowed: ErrorRow(403, "model_not_allowed", _("This API key may not ask the model “{model}”.")),
+    RateLimited: ErrorRow(429, "rate_limited", _("Too many requests. Wait a moment and try again.")),
+    BudgetExhausted: ErrorRow(
+        429, "budget_exhausted", _("The budget of this month is used up. It starts anew with the next month.")
+    ),
+    LastAdministrator: ErrorRow(
+        409,
+        "last_administrator",
+        _("This is the only active superuser of the site. Make another one first."),
+    ),
+    ErasureUnfinished: ErrorRow(
+        503,
+        "erasure_unfinished",
+        _("The account is closed, but not all of it could be erased yet. An operator has to repeat it."),
+    ),
     CsrfFailed: ErrorRow(
         403, "csrf_failed", _("The request did not come from our own page. Reload it and try again.")
     ),

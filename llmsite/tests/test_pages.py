@@ -2,74 +2,81 @@
 
 import pytest
 from django.test import AsyncClient, Client
-from django.urls import URLResolver, get_resolver
 
 from conftest import sign_in_client
 from inference.live import live_answers
+from inference.models import ChatModelConfig
+from llmsite.core.rates import Rate
 
 pytestmark = pytest.mark.django_db
 
-# What people and machines may reach without a sign-in. Each other address must refuse.
-OPEN = {
-    "login/",
-    "register/",
-    "logout/",
-    "admin/login/",
-    "admin/logout/",
-    "api/auth/csrf",
-    "api/auth/register",
-    "api/auth/login",
-    "api/auth/token",
-    "api/auth/refresh",
-    "api/auth/logout",
-    "health/live",
-    "health/ready",
-    "i18n/setlang/",
-    "jsi18n/",
+ANSWERS = {
+    "a page": ("/chat/", 200),
+    "an open page": ("/login/", 302),
+    "an answer of the API": ("/api/models", 200),
+    "a refused method": ("/api/auth/login", 405),
+    "a missing object": ("/api/nothing", 404),
+    "a missing page": ("/nothing", 404),
+    "a page without its slash": ("/chat", 301),
+    "the admin": ("/admin/", 302),
+    "health": ("/health/live", 200),
+    "a script's texts": ("/jsi18n/", 200),
+    "a secret in the address": ("/api/models?api_key=x", 400),
+    "a foreign host": ("/chat/", 400),
+    "too many requests": ("/api/models", 429),
+    "too many pages": ("/chat/", 429),
+    "an error of ours": ("/api/models", 500),
+    "an error of ours on a page": ("/chat/", 500),
 }
 
 
-def routes(resolver=None, prefix=""):
-    for pattern in (resolver or get_resolver()).url_patterns:
-        route = prefix + str(pattern.pattern)
-        if isinstance(pattern, URLResolver):
-            yield from routes(pattern, route)
-        else:
-            yield route
-
-
-def filled(route):
-    return "/" + route.replace("<uuid:pk>", "00000000-0000-0000-0000-000000000001").replace("<int:pk>", "1")
-
-
-@pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete"])
-@pytest.mark.parametrize(
-    "route", sorted({route for route in routes() if not route.startswith("admin/")} - OPEN)
-)
-def test_everything_else_is_closed(route, method, models):
-    answer = getattr(Client(), method)(filled(route), content_type="application/json")
-
-    if answer.status_code == 302:
-        assert answer["Location"].startswith("/login/")
-    else:
-        assert answer.status_code in (401, 403, 405)
-
-
-def test_every_answer_has_the_headers_that_protect_it(client, alice, models):
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_every_kind_of_answer_has_the_headers_that_protect_it(kind, alice, models, settings, monkeypatch):
+    path, status = ANSWERS[kind]
+    client = Client(raise_request_exception=False)
     sign_in_client(client, alice)
-    for path in ("/chat/", "/login/", "/api/models", "/api/nothing", "/nothing", "/health/live"):
-        answer = client.get(path)
+    if status == 429:
+        settings.RATE_LIMIT = Rate(1, 60)
+        client.get("/api/models")
+    if status == 500:
+        monkeypatch.setattr(ChatModelConfig.objects.__class__, "active", None)
 
-        policy = answer["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        for directive in ("object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"):
-            assert directive in policy
-        assert answer["X-Content-Type-Options"] == "nosniff"
-        assert answer["Referrer-Policy"] == "same-origin"
-        assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
-        assert "no-store" in answer["Cache-Control"]
-        assert answer["X-Request-ID"]
+    answer = client.get(path, headers={"Host": "evil.example"} if kind == "a foreign host" else {})
+
+    assert answer.status_code == status
+    policy = answer["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for directive in ("object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"):
+        assert directive in policy
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Referrer-Policy"] == "same-origin"
+    assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "no-store" in answer["Cache-Control"]
+    assert answer["X-Request-ID"]
+    assert "Traceback" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND", "TRACK", "NONSENSE"])
+def test_no_address_takes_an_unknown_method(method, staff, models):
+    """Not even those that look at no method, as the admin's."""
+    client = Client()
+    sign_in_client(client, staff)
+
+    for path in (
+        "/",
+        "/login/",
+        "/chat/",
+        "/admin/",
+        "/i18n/setlang/",
+        "/api/models",
+        "/health/live",
+        "/no/such/",
+    ):
+        answer = client.generic(method, path)
+
+        assert answer.status_code == 405, path
+        assert "GET" in answer["Allow"]
 
 
 @pytest.mark.parametrize(

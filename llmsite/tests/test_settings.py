@@ -39,6 +39,15 @@ def start(**environment):
         ("PORT", "99999"),
         ("REDIS_URL", "foo"),
         ("TRUSTED_PROXIES", "nonsense"),
+        ("RATE_LIMIT", "60"),
+        ("RATE_LIMIT", "0/m"),
+        ("RATE_LIMIT_ADDRESS", "-1/m"),
+        ("LOGIN_RATE_LIMIT", "10/fortnight"),
+        ("WEB_PROCESSES", "0"),
+        ("EMAIL_URL", "nonsense"),
+        ("EMAIL_URL", "smtp+tls://"),
+        ("EMAIL_URL", "smtp://mail.example.org:many"),
+        ("CURRENCY", "dollars"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_setting(name, value):

@@ -81,7 +81,7 @@ def _marked(tree: ast.AST) -> Iterator[str]:
 
 
 def _template_strings() -> Iterator[str]:
-    for path in (ROOT / "templates").rglob("*.html"):
+    for path in (ROOT / "templates").rglob("*.*"):
         calls = TEMPLATE_CALL.findall(templatize(path.read_text()))
         yield from (ast.literal_eval(argument) for argument in calls)
 

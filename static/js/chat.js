@@ -24,6 +24,7 @@ class ChatPage {
     this.#page.addEventListener("click", (event) => this.#onClick(event));
     document.addEventListener("keydown", (event) => this.#onKey(event));
     addEventListener("popstate", () => this.#onHistory());
+    this.#onHistory(); // Somebody may have gone back or forward before this script listened.
     if (this.#thread.last?.isRunning) this.#follow(this.#thread.last);
     this.#composer.text ||= takeDraft();
     if (matchMedia("(hover: hover)").matches) this.#composer.focus();

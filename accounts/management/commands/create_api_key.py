@@ -2,14 +2,18 @@
 
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from accounts.audit import acting
 from accounts.keys import create_key
+from accounts.ledger import MICRO
 from accounts.models import Scope, User
+from llmsite.core.rates import Rate
 
 
 class Command(BaseCommand):
@@ -29,6 +33,10 @@ class Command(BaseCommand):
             "--expires", type=_moment, help="a date (2027-01-31) or a moment (2027-01-31T12:00)"
         )
 
+        parser.add_argument("--models", nargs="*", default=[], help="aliases it may ask; without: all")
+        parser.add_argument("--rate-limit", type=_rate, help="a limit of its own, such as 20/m")
+        parser.add_argument("--monthly-budget", type=_money, help="the most it may spend in a month")
+
     def handle(self, *args: Any, **options: Any) -> None:
         user = User.objects.filter(username=options["username"]).first()
         if user is None:
@@ -37,7 +45,16 @@ class Command(BaseCommand):
             raise CommandError("--name says what the key is for; it is empty.")
         if options["expires"] and options["expires"] <= timezone.now():
             raise CommandError("--expires lies in the past.")
-        _, text = create_key(user, options["name"], scopes=options["scopes"], expires_at=options["expires"])
+        with acting(None):
+            _, text = create_key(
+                user,
+                options["name"],
+                scopes=options["scopes"],
+                allowed_models=options["models"],
+                expires_at=options["expires"],
+                rate_limit=options["rate_limit"] or "",
+                monthly_budget_micro=options["monthly_budget"],
+            )
         self.stdout.write(text)
 
 
@@ -48,3 +65,21 @@ def _moment(raw: str) -> datetime:
     if moment is None:
         raise ArgumentTypeError(f"{raw!r} is no date (2027-01-31) and no moment (2027-01-31T12:00)")
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+
+
+def _rate(raw: str) -> str:
+    try:
+        return str(Rate.parse(raw))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{raw!r} is no rate like 20/m") from error
+
+
+def _money(raw: str) -> int:
+    """Millionths of the currency."""
+    try:
+        amount = Decimal(raw)
+    except InvalidOperation as error:
+        raise ArgumentTypeError(f"{raw!r} is no amount like 12.50") from error
+    if not (amount.is_finite() and amount >= 0):
+        raise ArgumentTypeError(f"{raw!r} is no amount like 12.50")
+    return int(amount * MICRO)

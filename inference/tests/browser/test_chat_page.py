@@ -1,5 +1,7 @@
 """The chat page in a real browser, on a real web process."""
 
+import asyncio
+
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -203,6 +205,26 @@ async def test_the_back_button_leads_to_the_empty_page_and_forward_to_the_conver
     await visitor.page.go_back()
     await visitor.page.locator(".welcome").wait_for()
     await visitor.page.go_forward()
+    await visitor.page.wait_for_selector(".message-body[data-rendered]")
+    assert await visitor.answer_text() == "Remember me"
+
+
+async def test_going_forward_before_the_script_listens_leads_there_too(visit):
+    visitor = await visit()
+    await visitor.open()
+    await visitor.ask_and_wait("Remember me", "echo")
+    gone_forward = asyncio.Event()
+
+    async def late(route):
+        await gone_forward.wait()
+        await route.continue_()
+
+    await visitor.page.route("**/js/chat.js", late)
+    await visitor.page.go_back(wait_until="commit")
+    await visitor.page.locator(".welcome").wait_for()
+    await visitor.page.go_forward(wait_until="commit")
+    gone_forward.set()
+
     await visitor.page.wait_for_selector(".message-body[data-rendered]")
     assert await visitor.answer_text() == "Remember me"
 

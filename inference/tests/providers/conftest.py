@@ -7,26 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from inference.tests.standin import StandIn
-
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop that serves the site. `async_to_sync` runs Python's own, which test_registry covers."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture(scope="session")
-def _standin() -> Iterator[StandIn]:
-    with StandIn() as server:
-        yield server
-
-
-@pytest.fixture
-def standin(_standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """The stand-in for the vendors, as if new. The SDKs go to it whatever proxy the machine has set."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    _standin.reset()
-    return _standin
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from inference.background import spawn
 from inference.generations import drain
+from llmsite.core.background import spawn
+from llmsite.websocket_protocol import PatientWebSocketProtocol
 
 DRAIN_SECONDS = 25.0
 CLOSE_SECONDS = 4
@@ -83,6 +84,7 @@ def _config() -> uvicorn.Config:
         # X-Forwarded-For is believed from named proxies only; uvicorn's default believes loopback.
         proxy_headers=bool(settings.TRUSTED_PROXIES),
         forwarded_allow_ips=settings.TRUSTED_PROXIES or None,
+        ws=PatientWebSocketProtocol,
         ws_max_size=1 << 20,
         ws_per_message_deflate=False,
         backlog=BACKLOG,

@@ -1,0 +1,76 @@
+"""What happened to accounts, and who did it. Written once, never changed."""
+
+import uuid
+from typing import Any, NoReturn
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class WrittenOnce(models.Model):
+    """A row that is added and then stays as it is; the database refuses changes too (migration 0003)."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError(f"a {type(self).__name__} is never changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is never deleted")
+
+
+class AuditKind(models.TextChoices):
+    REGISTERED = "registered", _("registered")
+    SIGNED_IN = "signed_in", _("signed in")
+    SIGN_IN_FAILED = "sign_in_failed", _("sign-in failed")
+    SIGNED_OUT = "signed_out", _("signed out")
+    SESSION_ENDED = "session_ended", _("sign-in ended")
+    TOKEN_REPLAYED = "token_replayed", _("refresh token used twice")
+    PASSWORD_CHANGED = "password_changed", _("password changed")
+    PASSWORD_RESET = "password_reset", _("password reset by e-mail")
+    KEY_CREATED = "key_created", _("key created")
+    KEY_REVOKED = "key_revoked", _("key revoked")
+    ROLE_GRANTED = "role_granted", _("role granted")
+    ROLE_REMOVED = "role_removed", _("role removed")
+    RIGHTS_CHANGED = "rights_changed", _("rights changed")
+    ENABLED = "enabled", _("account enabled")
+    DISABLED = "disabled", _("account disabled")
+    CHAT_READ = "chat_read", _("chat read by staff")
+    DATA_DOWNLOADED = "data_downloaded", _("data downloaded")
+    ERASED = "erased", _("account erased")
+
+
+class AuditEvent(WrittenOnce):
+    """One event. `actor` did it, to `subject`; both are pseudonyms (`User.pseudonym`).
+
+    `data` and `network` never name a person: of an address only its network is kept.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    created_at = models.DateTimeField(_("when"), default=timezone.now)
+    kind = models.CharField(_("what"), max_length=20, choices=AuditKind.choices)
+    actor = models.UUIDField(_("who"), null=True)
+    subject = models.UUIDField(_("to whom"), null=True)
+    network = models.CharField(_("network"), max_length=50, blank=True)
+    request_id = models.CharField(_("request id"), max_length=128, blank=True)
+    data = models.JSONField(_("details"), default=dict)
+
+    class Meta:
+        verbose_name = _("audit event")
+        verbose_name_plural = _("audit log")
+        ordering = ("-created_at", "id")
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=AuditKind.values), name="accounts_audit_kind"),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "id"], name="accounts_audit_newest"),
+            models.Index(fields=["subject", "-created_at"], name="accounts_audit_by_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.created_at:%Y-%m-%d %H:%M:%S} {self.kind}"

@@ -1,0 +1,38 @@
+"""The one place where a name and a password become a user; it counts the tries before it computes a hash."""
+
+import hashlib
+
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.http import HttpRequest
+
+from accounts.addresses import client_address
+from accounts.audit import record
+from accounts.buckets import Hit
+from accounts.models import User
+from accounts.models.audit import AuditKind
+from accounts.rate_limits import rate_limiter
+from llmsite.core.errors import WrongCredentials
+
+
+def check_password(username: str, password: str, request: HttpRequest) -> User:
+    """The user of a name and password. Raises WrongCredentials, and RateLimited after too many tries.
+
+    Tries are counted by name as well as by address, so that neither many addresses nor many names help to
+    guess; somebody who is signed in already is not locked out by them.
+    """
+    address = client_address(request.META.get("REMOTE_ADDR", ""))
+    tries = [Hit(f"login:{_digest(username)}", settings.LOGIN_RATE_LIMIT)]
+    tries.append(Hit(f"login-from:{address}", settings.LOGIN_RATE_LIMIT))
+    rate_limiter.hit_sync(*tries).raise_if_refused()
+    user = authenticate(username=username, password=password)
+    if not isinstance(user, User):
+        known = User.objects.filter(username=username).first()
+        record(AuditKind.SIGN_IN_FAILED, subject=known, actor=None, request=request)
+        raise WrongCredentials
+    return user
+
+
+def _digest(username: str) -> str:
+    # A name that somebody typed is not kept anywhere, and has no limit to its length.
+    return hashlib.sha256(username.casefold().encode()).hexdigest()[:32]

@@ -1,0 +1,424 @@
+"""Erasing a person: nothing names them afterwards, in no store, and nobody else loses anything."""
+
+import asyncio
+import json
+import threading
+from io import StringIO
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.core.management import CommandError, call_command
+from django.db import connection, connections, transaction
+from django.test import Client
+from django.urls import reverse
+from redis import Redis
+
+from accounts import erasure
+from accounts.erasure import erase
+from accounts.keys import create_key
+from accounts.models import ApiKey, AuditEvent, LedgerEntry, Session, Team, User
+from accounts.models.audit import AuditKind
+from accounts.tests.test_admin import NO_TEAMS
+from accounts.tokens import sign_in
+from conftest import PASSWORD, bearer, sign_in_client
+from inference import generations
+from inference.ask import Ask
+from inference.live import live_answers
+from inference.mirror import event_mirror
+from inference.models import Conversation, Generation, Message
+from inference.providers import scripted
+from inference.providers.scripted import Script
+from inference.tests.conftest import settled  # noqa: F401 - a fixture
+from inference.tests.doors import post
+from inference.tests.waiting import until
+from llmsite.core.errors import ErasureUnfinished, LastAdministrator
+
+MARK = "Xq7Marker"
+"""Stands in everything that the person of these tests is named by, has written or was answered."""
+
+
+# --- All stores, searched ------------------------------------------------------------------------
+
+
+def places_of(mark):
+    """Where `mark` is found: tables of the database, its files, and keys of Redis."""
+    return {*_tables_with(mark), *_files_with(mark), *_redis_keys_with(mark)}
+
+
+def _tables_with(mark):
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+            if any(mark.lower() in str(value).lower() for row in cursor.fetchall() for value in row):
+                yield table
+
+
+def _files_with(mark):
+    if connection.vendor == "sqlite":
+        name = connection.settings_dict["NAME"]
+        for path in Path(name).parent.glob(f"{Path(name).name}*"):
+            if mark.encode().lower() in path.read_bytes().lower():
+                yield path.name.removeprefix(Path(name).name) or "file"
+
+
+def _redis_keys_with(mark):
+    if not settings.REDIS_URL:
+        return
+    read = {"string": "get", "stream": "xrange", "hash": "hgetall", "set": "smembers"}
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        for key in redis.scan_iter():
+            kind = redis.type(key).decode()
+            if kind in read:
+                value = getattr(redis, read[kind])(key)
+            else:
+                value = {"list": redis.lrange, "zset": redis.zrange}[kind](key, 0, -1)
+            if mark.lower() in f"{key} {value}".lower():
+                yield "redis " + key.decode().rpartition(":")[0]
+
+
+def rows_of(user):
+    """All that belongs to `user`, as it is stored."""
+    querysets = (
+        User.objects.filter(pk=user.pk),
+        Session.objects.filter(user=user),
+        ApiKey.objects.filter(user=user),
+        Team.objects.filter(members=user),
+        Conversation.objects.filter(owner=user),
+        Message.objects.filter(conversation__owner=user),
+        Generation.objects.filter(user=user),
+        LedgerEntry.objects.filter(account=user.pseudonym),
+        AuditEvent.objects.filter(subject=user.pseudonym),
+    )
+    return [list(rows.order_by("pk").values()) for rows in querysets]
+
+
+@pytest.fixture
+def marked(transactional_db, make_user, staff, bob):
+    """Somebody who has left their mark in every table, by the doors that people use."""
+    user = make_user(
+        f"{MARK}-name", email=f"{MARK}@example.org", first_name=f"{MARK}-first", last_name=f"{MARK}-last"
+    )
+    Team.objects.create(name=f"Only {MARK}").members.add(user)
+    Team.objects.create(name="Both").members.add(user, bob)
+    create_key(user, f"Key of {MARK}")
+    browser, operator = Client(headers={"User-Agent": f"Browser of {MARK}"}), Client()
+    for password in ("wrong", PASSWORD):
+        credentials = {"username": user.username, "password": password}
+        browser.post("/api/auth/token", credentials, content_type="application/json")
+    sign_in_client(operator, staff)
+    form = {
+        "username": user.username,
+        "email": user.email,
+        "first_name": f"{MARK}-changed",
+        "is_active": "on",
+    }
+    form |= {"date_joined_0": "2026-01-01", "date_joined_1": "12:00:00"}
+    form |= {"groups": [role.pk for role in user.groups.all()], **NO_TEAMS}
+    changed = operator.post(reverse("admin:accounts_user_change", args=[user.pk]), form)
+    assert changed.status_code == 302, changed.context["adminform"].form.errors
+    return user
+
+
+def read_by_staff(staff, user):
+    client = Client()
+    sign_in_client(client, staff)
+    page = reverse("admin:inference_conversation_read", args=[Conversation.objects.get(owner=user).pk])
+    assert MARK in client.post(page, {"reason": "A complaint was filed."}).content.decode()
+
+
+async def ask(user, text):
+    scripted.play(Script(pieces=("Hello, ", text)))
+    question = {"prompt": f"I am {text}", "system": f"You talk to {text}", "stop": [f"Stop, {text}"]}
+    answer = await post(user, "/api/predict", {**question, "model": "scripted"})
+    assert answer.status_code == 200, answer.content
+
+
+def erase_in_thread(user, actor):
+    """As a request does it: in a thread of its own, beside the event loop that writes answers."""
+    try:
+        return erase(user, actor=actor)
+    finally:
+        connections.close_all()
+
+
+@pytest.mark.flows
+@pytest.mark.usefixtures("models", "settled")
+async def test_nothing_names_a_person_after_their_erasure(marked, bob, staff, caplog):
+    await ask(marked, MARK)
+    await ask(bob, "Bob")
+    await sync_to_async(read_by_staff)(staff, marked)
+    scripted.play(Script(pieces=(f"{MARK} ",), delay=0.02, repeat=True))
+    await generations.start(Ask(user=marked, door="test", prompt=f"Go on, {MARK}", model="scripted"))
+    await until(lambda: scripted.calls and scripted.calls[-1].pieces > 3)
+    assert await sync_to_async(places_of)(MARK) >= {
+        "accounts_user",
+        "accounts_team",
+        "accounts_session",
+        "accounts_apikey",
+        "django_admin_log",
+        "inference_conversation",
+        "inference_message",
+        "inference_generation",
+        *({"redis llmsite:events"} if settings.REDIS_URL else ()),
+        *({"-wal"} if connection.vendor == "sqlite" else ()),
+    }
+    bobs = await sync_to_async(rows_of)(bob)
+
+    receipt = await asyncio.to_thread(erase_in_thread, marked, staff)
+
+    assert scripted.calls[-1].outcome == "closed"
+    await until(lambda: not live_answers)
+    await event_mirror.flush()
+    assert await sync_to_async(places_of)(MARK) == set()
+    assert MARK.lower() not in caplog.text.lower()
+    assert await sync_to_async(rows_of)(bob) == bobs
+    await sync_to_async(check_what_is_left)(marked, staff, receipt)
+
+
+def check_what_is_left(user, staff, receipt):
+    counts = {name: count for name, count in receipt.counts.items() if count}
+    assert counts == {
+        **({"event_streams": 1} if settings.REDIS_URL else {}),
+        "answers": 2,
+        "messages": 4,
+        "conversations": 2,
+        "admin_log": 1,
+        "refresh_tokens": 1,
+        "sign_ins": 1,
+        "api_keys": 2,
+        "teams_of_nobody_else": 1,
+        "team_memberships": 1,
+        "roles": 1,
+        "accounts": 1,
+    }
+    event = AuditEvent.objects.get(kind=AuditKind.ERASED)
+    assert (event.subject, event.actor) == (user.pseudonym, staff.pseudonym)
+    assert event.data == {"counts": receipt.counts}
+    # What was spent and done is still known, of nobody in particular.
+    assert LedgerEntry.objects.filter(account=user.pseudonym).count() == 2
+    kinds = set(AuditEvent.objects.filter(subject=user.pseudonym).values_list("kind", flat=True))
+    assert kinds >= {"sign_in_failed", "signed_in", "key_created", "chat_read", "disabled", "erased"}
+
+
+# --- The steps -----------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_one_who_is_erased_is_out_at_once(client, alice, staff):
+    headers = bearer(alice)
+    sign_in_client(client, alice)
+    assert client.get("/api/auth/me").status_code == 200
+
+    erase(alice, actor=staff)
+
+    assert client.get("/api/auth/me").status_code == 401
+    assert client.get("/api/auth/me", headers=headers).status_code == 401
+    credentials = {"username": "alice", "password": PASSWORD}
+    answer = client.post("/api/auth/token", credentials, content_type="application/json")
+    assert answer.status_code == 401
+
+
+def fail(user):
+    raise ErasureUnfinished(detail="Redis is away")
+
+
+@pytest.mark.django_db
+def test_an_erasure_that_failed_has_locked_out_and_is_run_again(alice, staff, monkeypatch):
+    create_key(alice, "laptop")
+    sign_in(alice)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "_erasers", [fail])
+        with pytest.raises(ErasureUnfinished):
+            erase(alice, actor=staff)
+
+    alice = User.objects.get(pk=alice.pk)
+    assert not alice.is_active
+    assert not Session.objects.filter(revoked_at=None).exists()
+    assert not ApiKey.objects.filter(revoked_at=None).exists()
+    assert not AuditEvent.objects.filter(kind=AuditKind.ERASED).exists()
+
+    erase(alice, actor=staff)
+
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert AuditEvent.objects.filter(kind=AuditKind.ERASED).count() == 1
+    assert AuditEvent.objects.filter(kind=AuditKind.DISABLED).count() == 1
+
+
+@pytest.mark.django_db
+def test_the_last_superuser_cannot_go(staff, make_user):
+    create_key(staff, "deploy")
+    make_user("former", is_superuser=True, is_active=False)
+
+    with pytest.raises(LastAdministrator):
+        erase(staff, actor=staff)
+
+    staff.refresh_from_db()
+    assert staff.is_active
+    assert ApiKey.objects.get().revoked_at is None
+    make_user("second", is_superuser=True)
+    erase(staff, actor=staff)
+    assert not User.objects.filter(username="staff").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_the_last_two_superusers_one_stays_though_both_go_at_once(make_user):
+    first, second = (make_user(name, is_superuser=True) for name in ("first", "second"))
+    outcome = []
+
+    def go():
+        try:
+            outcome.append(erase_in_thread(second, second))
+        except LastAdministrator as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=go)
+    with transaction.atomic():
+        erasure.require_another_administrator(first)
+        thread.start()
+        # Time enough to see the first one still there, for code that does not wait for us.
+        thread.join(0.5)
+        User.objects.filter(pk=first.pk).update(is_active=False)
+    thread.join()
+
+    assert isinstance(outcome[0], LastAdministrator)
+    assert User.objects.get(is_superuser=True, is_active=True) == second
+
+
+@pytest.mark.django_db
+def test_a_team_stays_while_it_has_somebody(alice, bob, staff):
+    both, own = Team.objects.create(name="Both"), Team.objects.create(name="Own")
+    both.members.add(alice, bob)
+    own.members.add(alice)
+
+    erase(alice, actor=staff)
+
+    assert [team.name for team in Team.objects.all()] == ["Both"]
+    assert [user.username for user in both.members.all()] == ["bob"]
+
+
+# --- By whom -------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_the_admin_erases_after_asking_and_keeps_no_name_in_its_log(client, staff, alice):
+    sign_in_client(client, staff)
+    page = reverse("admin:accounts_user_delete", args=[alice.pk])
+
+    assert "alice" in client.get(page).content.decode()
+    assert User.objects.filter(username="alice").exists()
+    assert client.post(page).status_code == 302
+
+    assert not User.objects.filter(username="alice").exists()
+    assert not LogEntry.objects.exists()
+    event = AuditEvent.objects.get(kind=AuditKind.ERASED)
+    assert (event.actor, event.subject) == (staff.pseudonym, alice.pseudonym)
+
+
+@pytest.mark.django_db
+def test_of_the_admin_log_goes_what_is_about_the_rows_alone(staff, alice, bob, monkeypatch):
+    monkeypatch.setattr(erasure, "IDS_AT_ONCE", 2)
+    people = [alice, bob, staff, User.objects.create(username="dora")]
+    for user in people:
+        LogEntry.objects.log_actions(staff.pk, [user], 2, change_message="changed")
+
+    assert erasure.erase_admin_log(User.objects.exclude(pk=bob.pk)) == 3
+
+    assert [entry.object_repr for entry in LogEntry.objects.all()] == ["bob"]
+
+
+@pytest.mark.django_db
+def test_the_admin_says_why_the_last_superuser_stays(client, staff):
+    sign_in_client(client, staff)
+
+    answer = client.post(reverse("admin:accounts_user_delete", args=[staff.pk]), follow=True)
+
+    assert "only active superuser" in answer.content.decode()
+    assert User.objects.filter(pk=staff.pk, is_active=True).exists()
+
+
+@pytest.mark.django_db
+def test_an_erasure_that_failed_says_so_and_the_command_finishes_it(client, staff, alice, monkeypatch):
+    sign_in_client(client, staff)
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "_erasers", [fail])
+        answer = client.post(reverse("admin:accounts_user_delete", args=[alice.pk]), follow=True)
+        with pytest.raises(CommandError, match="not all of it could be erased"):
+            call_command("erase_user", "alice", "--yes")
+    assert answer.redirect_chain == [(reverse("admin:accounts_user_change", args=[alice.pk]), 302)]
+    assert "not all of it could be erased" in answer.content.decode()
+
+    call_command("erase_user", "alice", "--yes", stdout=StringIO())
+
+    assert not User.objects.filter(pk=alice.pk).exists()
+
+
+@pytest.mark.django_db
+def test_the_admin_has_no_other_way_to_delete_people(client, staff, alice):
+    sign_in_client(client, staff)
+    chosen = {"action": "delete_selected", "_selected_action": [alice.pk], "post": "yes"}
+
+    client.post(reverse("admin:accounts_user_changelist"), chosen)
+
+    assert User.objects.filter(pk=alice.pk).exists()
+
+
+@pytest.mark.django_db
+def test_the_command_gives_a_receipt(alice):
+    create_key(alice, "laptop")
+    out = StringIO()
+
+    call_command("erase_user", "alice", "--yes", "--json", stdout=out)
+
+    receipt = json.loads(out.getvalue())
+    assert UUID(receipt["pseudonym"]) == alice.pseudonym
+    assert receipt["counts"]["api_keys"] == 1
+    assert AuditEvent.objects.get(kind=AuditKind.ERASED).actor is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("typed", ["alice", "bob"])
+def test_the_command_asks_for_the_name_again(typed, alice, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: typed)
+
+    if typed == "alice":
+        call_command("erase_user", "alice", stdout=StringIO())
+    else:
+        with pytest.raises(CommandError, match="Nothing was erased"):
+            call_command("erase_user", "alice")
+
+    assert User.objects.filter(pk=alice.pk).exists() == (typed != "alice")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("nobody", "--yes"), "no user named nobody"),
+        (("staff", "--yes"), "only active superuser"),
+        (("staff",), "--yes"),
+    ],
+)
+def test_the_command_refuses_in_one_line(args, reason, staff):
+    with pytest.raises(CommandError, match=reason):
+        call_command("erase_user", *args)
+
+    assert User.objects.filter(username="staff", is_active=True).exists()
+
+
+def test_the_data_map_names_every_table():
+    text = (settings.BASE_DIR / "docs" / "data-map.md").read_text()
+    stores = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    named = {name for store in stores for name in store.replace("`", " ").replace(",", " ").split()}
+    models = {model._meta.label for model in apps.get_models(include_auto_created=True)}
+
+    assert models - named == set()
+    assert {
+        name for name in named if "." in name and name[0].islower() and name[-1].isalpha()
+    } - models == set()

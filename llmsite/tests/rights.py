@@ -1,0 +1,185 @@
+"""Who may do what at which address: one reviewed row for every route of the site.
+
+`test_rights.py` walks the resolver and fails for a route without a row and for a row without a route.
+A row says who is let in and how each verb that the route takes answers them; the test knows how everybody
+else, and every other verb, is refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+class Who(Enum):
+    """Who is let in."""
+
+    EVERYBODY = auto()
+    SIGNED_IN = auto()
+    """Whoever is signed in, to what is their own."""
+    OWNER = auto()
+    """The owner of the object in the address; for everybody else it does not exist."""
+    STAFF = auto()
+    """Whoever may enter the admin."""
+    PERMITTED = auto()
+    """Staff with the permission for this page of the admin; other staff get 403."""
+
+
+Statuses = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How a route answers those who are let in, by verb; in the admin `verbs` is empty: it takes any."""
+
+    route: str
+    who: Who
+    verbs: dict[str, Statuses] = field(default_factory=dict)
+    target: str = ""
+    """Which object of the owner stands in the address."""
+    body: dict[str, str] | None = None
+    """What is sent. The owner of a conversation sends nothing where this would start an answer."""
+    blind: tuple[str, ...] = ()
+    """Verbs that do not look at the object: they answer everybody who is signed in alike."""
+
+
+def row(
+    route: str, who: Who, *, to: str = "", body: object = None, blind: object = (), **verbs: object
+) -> Row:
+    statuses = {verb: (given if isinstance(given, tuple) else (given,)) for verb, given in verbs.items()}
+    return Row(route, who, statuses, to, body, blind)  # type: ignore[arg-type]
+
+
+E, S, OWN = Who.EVERYBODY, Who.SIGNED_IN, Who.OWNER
+_ALL_REDIRECT = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), 302)
+_ALL_MISSING = dict.fromkeys(_ALL_REDIRECT, 404)
+
+PAGES = [
+    row("login/", E, GET=(200, 302), POST=400),
+    row("register/", E, GET=(200, 302), POST=400),
+    row("logout/", E, POST=302),
+    row("password-reset/", E, GET=200, POST=400),
+    row("password-reset/sent/", E, GET=200),
+    row("password-reset/done/", E, GET=200),
+    row("password-reset/<str:uid>/<str:token>/", E, GET=410, POST=410),
+    row("account/", S, GET=200),
+    row("account/password/", S, GET=200, POST=400),
+    row("account/email/", S, GET=302, POST=400),
+    row("account/sessions/end-others/", S, GET=302, POST=302),
+    row("account/sessions/<uuid:pk>/end/", OWN, to="session", blind=("GET",), GET=302, POST=302),
+    row("account/keys/", S, GET=302, POST=400),
+    row("account/keys/<int:pk>/revoke/", OWN, to="key", blind=("GET",), GET=302, POST=302),
+    row("account/download/", S, GET=302, POST=200),
+    row("account/delete/", S, GET=302, POST=400),
+    row("", S, GET=302),
+    row("chat/", S, GET=200, POST=400),
+    row("chat/<uuid:pk>/", OWN, to="conversation", body={"prompt": "Hello?"}, GET=200, POST=400),
+    row("chat/<uuid:pk>/rename/", OWN, to="conversation", body={"title": "Mine"}, POST=302),
+    row("chat/<uuid:pk>/delete/", OWN, to="conversation", POST=302),
+    row("i18n/setlang/", E, **_ALL_REDIRECT),
+    row("jsi18n/", E, GET=200),
+]
+
+API = [
+    row("api/auth/csrf", E, GET=200),
+    row("api/auth/register", E, POST=400),
+    row("api/auth/login", E, POST=400),
+    row("api/auth/token", E, POST=400),
+    row("api/auth/refresh", E, POST=(204, 401)),
+    row("api/auth/logout", E, POST=204),
+    row("api/auth/me", S, GET=200),
+    row("api/auth/keys", S, GET=200, POST=400),
+    row("api/auth/keys/<int:pk>", OWN, to="key", DELETE=204),
+    row("api/predict", S, POST=400),
+    row("api/predict/stream", S, POST=400),
+    row("api/generations/<uuid:pk>/events", OWN, to="generation", GET=200),
+    row("api/generations/<uuid:pk>/stop", OWN, to="generation", POST=200),
+    row("api/models", S, GET=200),
+    row("api/conversations", S, GET=200, POST=201),
+    row(
+        "api/conversations/<uuid:pk>",
+        OWN,
+        to="conversation",
+        body={"title": "Mine"},
+        GET=200,
+        PATCH=200,
+        DELETE=204,
+    ),
+    row(
+        "api/conversations/<uuid:pk>/messages",
+        OWN,
+        to="conversation",
+        body={"prompt": "Hello?"},
+        GET=200,
+        POST=400,
+    ),
+    row("health/live", E, GET=200),
+    row("health/ready", E, GET=(200, 503)),
+]
+
+ADMIN_PAGES = [
+    row("admin/login/", E, **_ALL_REDIRECT),
+    row("admin/logout/", E, POST=302),
+    row("admin/", Who.STAFF),
+    row("admin/<app_label>/", Who.STAFF),
+    row("admin/<url>", Who.STAFF),
+    row("admin/password_change/", E, **_ALL_REDIRECT),
+    row("admin/password_change/done/", Who.STAFF),
+    row("admin/autocomplete/", Who.PERMITTED),
+    row("admin/jsi18n/", Who.STAFF),
+    row("admin/r/<path:content_type_id>/<path:object_id>/", E, **_ALL_MISSING),
+    row("admin/accounts/auditevent/export/", Who.PERMITTED),
+    row("admin/accounts/user/<id>/password/", Who.PERMITTED, to="user"),
+    row("admin/inference/conversation/<path:object_id>/read/", Who.PERMITTED, to="conversation"),
+]
+
+# The tables that the admin shows, and the owner's row of each.
+ADMIN_TABLES = {
+    "accounts/session": "session",
+    "accounts/apikey": "key",
+    "accounts/team": "team",
+    "accounts/auditevent": "event",
+    "accounts/ledgerentry": "entry",
+    "accounts/user": "user",
+    "auth/group": "group",
+    "inference/chatmodelconfig": "model",
+    "inference/conversation": "conversation",
+    "inference/generation": "generation",
+}
+
+
+def _pages_of_table(table: str, target: str) -> Iterator[Row]:
+    for page in ("", "add/"):
+        yield row(f"admin/{table}/{page}", Who.PERMITTED)
+    for page in ("history/", "delete/", "change/"):
+        yield row(f"admin/{table}/<path:object_id>/{page}", Who.PERMITTED, to=target)
+    # Leads to the page `change/`, whether there is such a row or not.
+    yield row(f"admin/{table}/<path:object_id>/", Who.STAFF, to=target)
+
+
+ADMIN = [
+    *ADMIN_PAGES,
+    *(page for table, target in ADMIN_TABLES.items() for page in _pages_of_table(table, target)),
+]
+
+# What not even a superuser may do: rows that the site writes are only read, a role is never deleted, and the
+# search of a field wants to know which field.
+REFUSED_TO_ALL = {
+    "admin/autocomplete/",
+    "admin/auth/group/<path:object_id>/delete/",
+    *(
+        f"admin/{table}/{page}"
+        for table in (
+            "accounts/session",
+            "accounts/apikey",
+            "accounts/auditevent",
+            "accounts/ledgerentry",
+            "inference/conversation",
+            "inference/generation",
+        )
+        for page in ("add/", "<path:object_id>/delete/")
+    ),
+}
+
+ROWS = [*PAGES, *API, *ADMIN]
+
+SOCKETS = {"ws/chat/": Who.SIGNED_IN}

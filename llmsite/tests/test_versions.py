@@ -1,0 +1,40 @@
+"""The versions that the lock holds are beyond the known holes of these packages."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LEAST = {
+    "django": (5, 2, 8),
+    "daphne": (4, 2, 2),
+    "redis": (4, 5, 5),
+    "torch": (2, 6),
+    "transformers": (5, 3, 0),
+    "pyjwt": (2, 4),
+}
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([0-9.]+)\S*$", re.MULTILINE)
+
+
+def locked():
+    """The versions by the package's name, of all locks of a running site."""
+    text = "\n".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-model.txt"))
+    pins = _PIN.findall(text)
+    return {name.lower().replace("_", "-"): tuple(map(int, version.split("."))) for name, version in pins}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_version_is_no_older_than_its_last_known_hole(name):
+    assert locked()[name] >= LEAST[name]
+
+
+def test_no_package_fetches_and_runs_foreign_kernels():
+    assert "kernels" not in locked()
+
+
+def test_every_line_of_the_lock_is_one_version():
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-model.txt"):
+        lines = (ROOT / name).read_text().splitlines()
+        free = [line for line in lines if line and not line.startswith(("#", "-", " ")) and "==" not in line]
+        assert not free, name

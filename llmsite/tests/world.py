@@ -1,0 +1,98 @@
+"""What the tests of rights stand on: one object of each kind, its addresses, and all rows of the database."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from types import SimpleNamespace
+from uuid import UUID, uuid4
+
+from django.apps import apps
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+
+from accounts import roles
+from accounts.audit import record
+from accounts.keys import create_key
+from accounts.models import LedgerEntry, Session, Team, User
+from accounts.models.audit import AuditKind
+from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
+from llmsite.tests.rights import Row
+
+MISSING, MISSING_NUMBER = UUID(int=1), 99_999_999
+
+
+def make_objects(owner: User) -> SimpleNamespace:
+    """One object of each kind; the answer is being written, so that stopping it would show."""
+    conversation = Conversation.objects.create(owner=owner, title="Secret plans", model="echo")
+    question = Message.objects.create(conversation=conversation, role="user", content="Secret question")
+    answer = Message.objects.create(
+        conversation=conversation, role="assistant", content="Secret answer", parent=question
+    )
+    generation = Generation.objects.create(
+        user=owner, message=answer, status=Status.STREAMING, model_alias="echo", provider="echo", door="rest"
+    )
+    entry = LedgerEntry.objects.create(
+        account=owner.pseudonym,
+        month=date(2026, 1, 1),
+        model="echo",
+        provider="echo",
+        input_price=0,
+        output_price=0,
+        call=uuid4(),
+        input_tokens=1,
+        output_tokens=1,
+        cost_micro=0,
+    )
+    return SimpleNamespace(
+        conversation=conversation.pk,
+        question=question.pk,
+        answer=answer.pk,
+        generation=generation.pk,
+        session=Session.objects.create(user=owner, user_agent="Secret browser").pk,
+        key=create_key(owner, "Secret key")[0].pk,
+        team=Team.objects.get(members=owner).pk,
+        event=record(AuditKind.SIGNED_IN, subject=owner).pk,
+        entry=entry.pk,
+        user=owner.pk,
+        group=Group.objects.get(name=roles.MEMBER).pk,
+        model=ChatModelConfig.objects.get(alias="echo").pk,
+    )
+
+
+def address_of(row: Row, objects: SimpleNamespace | None) -> str:
+    """The route with the owner's object in it, or with one that does not exist."""
+    content_type = ContentType.objects.get_for_model(Conversation).pk
+    pk = target_of(row, objects) if row.target else objects and objects.conversation
+    address = row.route.replace("<path:content_type_id>", str(content_type))
+    address = re.sub(r"<(uuid:pk|int:pk|path:object_id|id)>", str(pk), address)
+    address = address.replace("<app_label>", "accounts").replace("<url>", "no/such/page/")
+    return "/" + address.replace("<str:uid>", "MQ").replace("<str:token>", "nonsense")
+
+
+def target_of(row: Row, objects: SimpleNamespace | None) -> object:
+    if objects is not None:
+        return getattr(objects, row.target)
+    return MISSING if row.target in ("session", "event", "conversation", "generation") else MISSING_NUMBER
+
+
+def rows_of_all_tables() -> dict[str, list[tuple]]:
+    tables = [
+        table
+        for app in ("accounts", "inference", "admin", "auth")
+        for table in apps.get_app_config(app).get_models(include_auto_created=True)
+        if table._meta.label != "auth.Permission"
+    ]
+    return {table._meta.label: sorted(table._base_manager.values_list(), key=repr) for table in tables}
+
+
+def difference(before: dict[str, list], after: dict[str, list]) -> list[str]:
+    return [name for name in before if before[name] != after[name]]
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
