@@ -9,8 +9,8 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
 
-from accounts import rate_limits
 from accounts.keys import create_key
+from accounts.limits import rate_limits
 from accounts.models import User
 from accounts.recent import recent_credentials
 from accounts.tokens import TokenPair, sign_in

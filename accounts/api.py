@@ -15,17 +15,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.addresses import client_address
 from accounts.authentication import IsSignedIn, user_of
-from accounts.buckets import Hit
 from accounts.cookies import end_sign_in, set_cookies
 from accounts.credentials import require_csrf
-from accounts.forms import RegisterForm
 from accounts.keys import create_key, revoke_key
 from accounts.ledger import MICRO, as_money
+from accounts.limits.addresses import client_address
+from accounts.limits.buckets import Hit
+from accounts.limits.rate_limits import rate_limiter
 from accounts.models import ApiKey, Scope, User, access_api_key
+from accounts.pages.sign_in_forms import RegisterForm
 from accounts.passwords import check_password
-from accounts.rate_limits import rate_limiter
 from accounts.tokens import TokenPair, rotate, sign_in
 from llmsite.core.errors import InvalidInput, NotAllowed, NotSignedIn
 from llmsite.core.rates import Rate

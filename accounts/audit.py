@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from accounts.addresses import network_of
+from accounts.limits.addresses import network_of
 from accounts.models import AuditEvent, User
 from accounts.models.audit import AuditKind
 from llmsite.core.logs import request_id

@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
-from accounts.buckets import Hit
 from accounts.keys import KEY_PREFIX, find_key
+from accounts.limits.buckets import Hit
 from accounts.models import ApiKey, Session, User
 from accounts.models.api_keys import PERMISSION_OF_SCOPE
 from accounts.recent import recent_credentials

@@ -15,12 +15,12 @@ from django.http.response import HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
-from accounts.addresses import client_address
-from accounts.buckets import Hit, Verdict, narrower
 from accounts.cookies import clear_cookies, set_cookies
 from accounts.credentials import Credential, holds_secret, presented_token, prove, prove_for_a_while
+from accounts.limits.addresses import client_address
+from accounts.limits.buckets import Hit, Verdict, narrower
+from accounts.limits.rate_limits import rate_limiter
 from accounts.models import User
-from accounts.rate_limits import rate_limiter
 from accounts.recent import recent_credentials
 from accounts.tokens import TokenPair, rotate
 from llmsite.core.error_pages import render_error

@@ -6,12 +6,12 @@ from django.conf import settings
 from django.contrib.auth import authenticate
 from django.http import HttpRequest
 
-from accounts.addresses import client_address
 from accounts.audit import record
-from accounts.buckets import Hit
+from accounts.limits.addresses import client_address
+from accounts.limits.buckets import Hit
+from accounts.limits.rate_limits import rate_limiter
 from accounts.models import User
 from accounts.models.audit import AuditKind
-from accounts.rate_limits import rate_limiter
 from llmsite.core.errors import WrongCredentials
 
 

@@ -2,27 +2,26 @@
 
 from django.urls import path
 
-from accounts import account_views, api, password_views, views
+from accounts import api
+from accounts.pages import account, password, sign_in
 
 pages = [
-    path("login/", views.login, name="login"),
-    path("register/", views.register, name="register"),
-    path("logout/", views.logout, name="logout"),
-    path("password-reset/", password_views.reset, name="password-reset"),
-    path("password-reset/sent/", password_views.reset_sent, name="password-reset-sent"),
-    path("password-reset/done/", password_views.reset_done, name="password-reset-done"),
-    path(
-        "password-reset/<str:uid>/<str:token>/", password_views.reset_confirm, name="password-reset-confirm"
-    ),
-    path("account/", account_views.account, name="account"),
-    path("account/password/", password_views.change, name="password-change"),
-    path("account/email/", account_views.change_email, name="email-change"),
-    path("account/sessions/end-others/", account_views.end_other_sessions, name="sessions-end"),
-    path("account/sessions/<uuid:pk>/end/", account_views.end_session, name="session-end"),
-    path("account/keys/", account_views.add_key, name="key-add"),
-    path("account/keys/<int:pk>/revoke/", account_views.revoke, name="key-revoke"),
-    path("account/download/", account_views.download, name="data-download"),
-    path("account/delete/", account_views.delete, name="account-delete"),
+    path("login/", sign_in.login, name="login"),
+    path("register/", sign_in.register, name="register"),
+    path("logout/", sign_in.logout, name="logout"),
+    path("password-reset/", password.reset, name="password-reset"),
+    path("password-reset/sent/", password.reset_sent, name="password-reset-sent"),
+    path("password-reset/done/", password.reset_done, name="password-reset-done"),
+    path("password-reset/<str:uid>/<str:token>/", password.reset_confirm, name="password-reset-confirm"),
+    path("account/", account.account, name="account"),
+    path("account/password/", password.change, name="password-change"),
+    path("account/email/", account.change_email, name="email-change"),
+    path("account/sessions/end-others/", account.end_other_sessions, name="sessions-end"),
+    path("account/sessions/<uuid:pk>/end/", account.end_session, name="session-end"),
+    path("account/keys/", account.add_key, name="key-add"),
+    path("account/keys/<int:pk>/revoke/", account.revoke, name="key-revoke"),
+    path("account/download/", account.download, name="data-download"),
+    path("account/delete/", account.delete, name="account-delete"),
 ]
 
 api_auth = [

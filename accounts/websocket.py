@@ -17,11 +17,11 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.http.cookie import parse_cookie
 
-from accounts.addresses import client_address
-from accounts.buckets import Hit
 from accounts.credentials import Credential, holds_secret, presented_token, prove_for_a_while
-from accounts.rate_limits import rate_limiter
-from accounts.slots import LEASE_SECONDS, slots
+from accounts.limits.addresses import client_address
+from accounts.limits.buckets import Hit
+from accounts.limits.rate_limits import rate_limiter
+from accounts.limits.slots import LEASE_SECONDS, slots
 from accounts.watch import credential_watch
 from llmsite.core.background import spawn
 from llmsite.core.errors import NotSignedIn, RateLimited

@@ -5,7 +5,8 @@ class InferenceConfig(AppConfig):
     name = "inference"
 
     def ready(self) -> None:
-        from accounts import erasure, export, key_choices, roles
+        from accounts import erasure, export, roles
+        from accounts.pages import key_choices
         from inference import personal_data
         from inference.models import ChatModelConfig
 

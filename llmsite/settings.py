@@ -124,7 +124,7 @@ RATE_LIMIT_ADDRESS = env.rate("RATE_LIMIT_ADDRESS", "600/m")
 LOGIN_RATE_LIMIT = env.rate("LOGIN_RATE_LIMIT", "10/m")
 WEB_PROCESSES = env.whole("WEB_PROCESSES", 4, least=1)
 
-# django-ratelimit counts the forms (accounts/form_limits.py). Where its cache lost a count, it lets the form
+# django-ratelimit counts the forms (accounts/limits/forms.py). Where its cache lost a count, it lets the form
 # through to the exact limit behind it.
 RATELIMIT_FAIL_OPEN = True
 if not REDIS_URL:

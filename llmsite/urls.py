@@ -8,6 +8,7 @@ from django.views.i18n import JavaScriptCatalog
 
 import accounts.urls
 import inference.urls
+from accounts.pages.sign_in import logout
 from llmsite import health
 from llmsite.core import error_pages
 
@@ -20,7 +21,7 @@ urlpatterns = [
     path("health/ready", health.ready),
     # One sign-in for all: the admin has no pages of its own for it.
     path("admin/login/", RedirectView.as_view(pattern_name=settings.LOGIN_URL, query_string=True)),
-    path("admin/logout/", accounts.urls.views.logout),
+    path("admin/logout/", logout),
     path("admin/password_change/", RedirectView.as_view(pattern_name="password-change")),
     # Leads to any row's page on the site, and so would tell staff without a right which rows there are.
     path("admin/r/<path:content_type_id>/<path:object_id>/", error_pages.missing),

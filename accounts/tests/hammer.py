@@ -12,8 +12,8 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
 django.setup()
 
-from accounts.rate_limits import Hit, Rate, RateLimiter  # noqa: E402
-from accounts.shared_redis import SharedRedis  # noqa: E402
+from accounts.limits.rate_limits import Hit, Rate, RateLimiter  # noqa: E402
+from accounts.limits.shared_redis import SharedRedis  # noqa: E402
 
 
 def main(url: str, limit: int, processes: int, tries: int) -> None:

@@ -15,9 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import ledger
-from accounts.devices import device_name
 from accounts.keys import create_key, find_key
 from accounts.models import ApiKey, AuditEvent, Session, Team, User
+from accounts.pages.devices import device_name
 from accounts.tokens import rotate, sign_in
 from conftest import PASSWORD, sign_in_client
 from llmsite.core.errors import NotSignedIn

@@ -4,7 +4,7 @@ import http.client
 
 import pytest
 
-from accounts.addresses import UNKNOWN, client_address, network_of
+from accounts.limits.addresses import UNKNOWN, client_address, network_of
 from llmsite.testing.site import Site
 
 

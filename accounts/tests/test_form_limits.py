@@ -8,10 +8,10 @@ from django.conf import settings as site_settings
 from django.core.cache import cache
 from django.test import RequestFactory
 
-from accounts import shared_redis as module
-from accounts.form_limits import count_form
-from accounts.rate_limits import Rate
-from accounts.shared_redis import shared_redis
+from accounts.limits import shared_redis as module
+from accounts.limits.forms import count_form
+from accounts.limits.rate_limits import Rate
+from accounts.limits.shared_redis import shared_redis
 from accounts.tests.redis_servers import own_redis
 from accounts.tests.test_redis_outages import freeze
 from llmsite.core.errors import RateLimited

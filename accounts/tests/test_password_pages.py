@@ -12,9 +12,9 @@ from django.test import AsyncClient, Client
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
-from accounts import password_reset
 from accounts.keys import create_key, find_key
 from accounts.models import AuditEvent, User
+from accounts.pages import password_reset
 from accounts.tokens import rotate, sign_in
 from conftest import PASSWORD, sign_in_client
 from llmsite.core.errors import NotSignedIn
@@ -157,7 +157,7 @@ class TestLinks:
         def send(form, site):
             started.append(asyncio.run_coroutine_threadsafe(answered.wait(), loop).result(20))
 
-        monkeypatch.setattr("accounts.password_views.send_links", send)
+        monkeypatch.setattr("accounts.pages.password.send_links", send)
         await ask_for_a_link(ADDRESS)
 
         assert started == []

@@ -11,10 +11,10 @@ import pytest
 import redis
 from django.conf import settings
 
-from accounts import local_limits, rate_limits
-from accounts.local_limits import LocalLimits
-from accounts.rate_limits import Hit, Rate, RateLimiter, Verdict
-from accounts.shared_redis import SharedRedis
+from accounts.limits import local, rate_limits
+from accounts.limits.local import LocalLimits
+from accounts.limits.rate_limits import Hit, Rate, RateLimiter, Verdict
+from accounts.limits.shared_redis import SharedRedis
 from accounts.tests.redis_servers import own_redis
 from llmsite.core.errors import RateLimited
 
@@ -308,7 +308,7 @@ class TestMemory:
         assert len(limits) == 1
 
     def test_there_are_never_more_buckets_than_the_most_and_the_idlest_goes(self, limits, monkeypatch):
-        monkeypatch.setattr(local_limits, "MOST_BUCKETS", 10)
+        monkeypatch.setattr(local, "MOST_BUCKETS", 10)
         for turn in range(50):
             self.hit(limits, key=f"address:{turn}")
             if turn % 5 == 0:

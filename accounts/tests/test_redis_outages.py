@@ -8,9 +8,9 @@ import psutil
 import pytest
 import redis
 
-from accounts import shared_redis
-from accounts.rate_limits import Hit, Rate, RateLimiter
-from accounts.shared_redis import CONNECTIONS, SharedRedis, _LoopClient, _ThreadClient
+from accounts.limits import shared_redis
+from accounts.limits.rate_limits import Hit, Rate, RateLimiter
+from accounts.limits.shared_redis import CONNECTIONS, SharedRedis, _LoopClient, _ThreadClient
 from accounts.tests.redis_servers import own_redis
 from llmsite.testing.servers import start_redis
 

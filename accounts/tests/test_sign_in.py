@@ -7,8 +7,8 @@ from django.conf import settings
 from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken
 
-from accounts import forms
 from accounts.models import Session, User
+from accounts.pages import sign_in_forms as forms
 from accounts.tokens import rotate, sign_in
 from conftest import PASSWORD, bearer, sign_in_client
 from llmsite.core.errors import NotSignedIn

@@ -6,9 +6,9 @@ import time
 import pytest
 import redis
 
-from accounts import shared_redis, slots
-from accounts.shared_redis import SharedRedis
-from accounts.slots import Slots
+from accounts.limits import shared_redis, slots
+from accounts.limits.shared_redis import SharedRedis
+from accounts.limits.slots import Slots
 from accounts.tests.redis_servers import own_redis
 
 KEY = "user:7"

@@ -1,17 +1,19 @@
-"""No store, no log and no page of the admin holds a credential that could be used: searched with real values."""
+"""No store, log or page of the admin holds a credential that could be used: searched with real values."""
 
 import logging
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core import mail
-from django.core.cache import cache
+from django.core.cache import caches
 from django.test import AsyncClient, Client
 from redis import Redis
 
 from accounts.models import User
 from conftest import PASSWORD, sign_in_client
+from inference.tests.waiting import until
 from llmsite.tests.rights import ROWS, Who
 from llmsite.tests.world import address_of
 
@@ -60,7 +62,7 @@ def dump_of_the_database() -> str:
 
 def dump_of_redis() -> str:
     if not settings.REDIS_URL:
-        return repr(vars(cache._connections[cache._alias]) if hasattr(cache, "_alias") else cache)
+        return repr(caches["default"]._cache)
     store = Redis.from_url(settings.REDIS_URL)
     try:
         readers = {b"string": store.get, b"hash": store.hgetall, b"set": store.smembers}
@@ -110,10 +112,6 @@ def test_nothing_that_is_kept_or_shown_is_a_credential(people, objects, caplog, 
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_link_that_sets_a_password_is_in_the_mail_alone(make_user, caplog):
-    from asgiref.sync import sync_to_async
-
-    from inference.tests.waiting import until
-
     caplog.set_level(logging.DEBUG)
     await sync_to_async(make_user)("erin", email="erin@example.org")
     await AsyncClient().post("/password-reset/", {"email": "erin@example.org"})

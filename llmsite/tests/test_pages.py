@@ -141,3 +141,11 @@ async def test_a_process_that_is_about_to_stop_is_not_ready(transactional_db, mo
     monkeypatch.setattr(live_answers, "is_draining", True)
 
     assert not (await AsyncClient().get("/health/ready")).json()["parts"]["web"]["ok"]
+
+
+def test_who_is_signed_in_but_no_staff_is_not_sent_round_in_circles(client, alice):
+    sign_in_client(client, alice)
+
+    answer = client.get("/admin/", follow=True)
+
+    assert answer.status_code == 403

@@ -18,17 +18,17 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts.account_forms import DeletionForm, EmailForm, KeyForm
-from accounts.account_page import account_context
 from accounts.audit import record
 from accounts.authentication import user_of
 from accounts.cookies import clear_cookies, end_sign_in
 from accounts.erasure import erase
 from accounts.export import export_of
-from accounts.form_pages import form_page, wrong_password
 from accounts.keys import create_key, revoke_key
 from accounts.models import ApiKey, Scope, Session, access_api_key, access_session
 from accounts.models.audit import AuditKind
+from accounts.pages.account_context import account_context
+from accounts.pages.account_forms import DeletionForm, EmailForm, KeyForm
+from accounts.pages.form_pages import form_page, wrong_password
 from llmsite.core.errors import LastAdministrator, NotAllowed, PublicError, describe
 
 View = Callable[..., HttpResponse]

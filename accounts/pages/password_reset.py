@@ -16,8 +16,8 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
+from accounts.limits.rate_limits import Hit, rate_limiter
 from accounts.models import User
-from accounts.rate_limits import Hit, rate_limiter
 from llmsite.core.rates import Rate
 
 log = structlog.get_logger("llmsite.password_reset")

@@ -12,10 +12,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.forms import CurrentPasswordField
-from accounts.key_choices import offered_models
 from accounts.ledger import MICRO
 from accounts.models import Scope, User
+from accounts.pages.key_choices import offered_models
+from accounts.pages.sign_in_forms import CurrentPasswordField
 from llmsite.core.rates import Rate
 
 

@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from accounts.account_forms import DeletionForm, EmailForm, KeyForm
-from accounts.devices import device_name
 from accounts.ledger import Remaining, Totals, as_money, remaining, this_month, usage_of
 from accounts.models import ApiKey, Session, User
 from accounts.models.api_keys import Scope
+from accounts.pages.account_forms import DeletionForm, EmailForm, KeyForm
+from accounts.pages.devices import device_name
 
 SIGN_INS_SHOWN = 50
 

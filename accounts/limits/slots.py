@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from django.conf import settings
 
-from accounts.shared_redis import RedisAway, Script, SharedRedis, shared_redis
+from accounts.limits.shared_redis import RedisAway, Script, SharedRedis, shared_redis
 
 LEASE_SECONDS = 15.0
 """How long a slot lives without a renewal; renew about three times as often."""

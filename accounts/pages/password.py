@@ -11,16 +11,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.account_forms import NewPasswordForm
 from accounts.audit import record
 from accounts.authentication import user_of
 from accounts.cookies import set_cookies
-from accounts.form_pages import form_page, too_often, wrong_password
-from accounts.forms import ResetForm
 from accounts.keys import revoke_key
 from accounts.models import ApiKey, User
 from accounts.models.audit import AuditKind
-from accounts.password_reset import send_links, user_of_link
+from accounts.pages.account_forms import NewPasswordForm
+from accounts.pages.form_pages import form_page, too_often, wrong_password
+from accounts.pages.password_reset import send_links, user_of_link
+from accounts.pages.sign_in_forms import ResetForm
 from accounts.tokens import TokenPair, sign_in
 from llmsite.core.background import spawn
 

@@ -1,7 +1,7 @@
 """How often the forms before a sign-in may be sent from one address: log in, register, reset a password.
 
 This is django-ratelimit, which counts in fixed windows in the cache: coarse, and early. The exact limits are
-counted before each check of a password (`accounts.rate_limits`); they alone count while Redis is away.
+counted before each check of a password (`accounts.limits.rate_limits`); they alone count while Redis is away.
 """
 
 from django.conf import settings
@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 
-from accounts.addresses import client_address
-from accounts.shared_redis import shared_redis
+from accounts.limits.addresses import client_address
+from accounts.limits.shared_redis import shared_redis
 from llmsite.core.errors import RateLimited
 
 

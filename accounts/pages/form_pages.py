@@ -9,11 +9,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from accounts.addresses import client_address
-from accounts.form_limits import count_form
+from accounts.limits.addresses import client_address
+from accounts.limits.forms import count_form
+from accounts.limits.rate_limits import Hit, rate_limiter
 from accounts.models import User
 from accounts.passwords import check_password
-from accounts.rate_limits import Hit, rate_limiter
 from llmsite.core.errors import PublicError, RateLimited, WrongCredentials, describe
 
 

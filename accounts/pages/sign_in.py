@@ -8,10 +8,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.cookies import end_sign_in, set_cookies
-from accounts.form_limits import count_form
-from accounts.form_pages import form_page, too_often
-from accounts.forms import LoginForm, RegisterForm
+from accounts.limits.forms import count_form
 from accounts.models import User
+from accounts.pages.form_pages import form_page, too_often
+from accounts.pages.sign_in_forms import LoginForm, RegisterForm
 from accounts.passwords import check_password
 from accounts.tokens import sign_in
 from llmsite.core.errors import NotAllowed, PublicError, RateLimited, WrongCredentials, describe

@@ -5,7 +5,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from accounts.buckets import Bucket, Hit
+from accounts.limits.buckets import Bucket, Hit
 
 SECOND = 1_000_000_000
 MOST_BUCKETS = 50_000

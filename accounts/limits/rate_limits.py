@@ -5,7 +5,7 @@ of them, or in none where one is full: a refused call costs nothing and pushes n
 that of Redis, so the clocks of the machines do not matter. Without REDIS_URL there is one web process, and
 the same is kept in its memory.
 
-While Redis is away (`accounts.shared_redis`) each process counts by itself, and allows its share of the
+While Redis is away (`shared_redis`) each process counts by itself, and allows its share of the
 limit: the limit divided by WEB_PROCESSES, but at least one. So nothing is ever unlimited, nobody is locked
 out, and no error comes out of a limit. docs/decisions/0006-exact-limits.md has the reasons.
 """
@@ -15,10 +15,10 @@ from dataclasses import replace
 
 from django.conf import settings
 
-from accounts.buckets import Bucket, Hit, Verdict, judge
-from accounts.local_limits import LocalLimits
-from accounts.shared_redis import RedisAway, Script, SharedRedis, shared_redis
-from accounts.slots import slots
+from accounts.limits.buckets import Bucket, Hit, Verdict, judge
+from accounts.limits.local import LocalLimits
+from accounts.limits.shared_redis import RedisAway, Script, SharedRedis, shared_redis
+from accounts.limits.slots import slots
 from llmsite.core.rates import Rate
 
 __all__ = ["Hit", "Rate", "RateLimiter", "Verdict", "rate_limiter", "reset"]
