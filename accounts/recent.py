@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from django.db import transaction
+
 KEEP_SECONDS = 3.0
 MOST = 10_000
 """How many are kept; the one that was checked first goes first."""
@@ -57,3 +59,10 @@ class RecentCredentials:
 
 
 recent_credentials = RecentCredentials()
+
+
+def forget_what_changed(*_args: Any, **_kwargs: Any) -> None:
+    """Call it where rights or credentials change, also as a receiver of a signal."""
+    recent_credentials.forget()
+    # Again once others can see the change: a check in between has read the old state.
+    transaction.on_commit(recent_credentials.forget)

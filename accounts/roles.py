@@ -17,7 +17,7 @@ from django.db.models.signals import m2m_changed, post_migrate, post_save, pre_d
 from accounts.audit import acting_user, record
 from accounts.models import User
 from accounts.models.audit import AuditKind
-from accounts.recent import recent_credentials
+from accounts.recent import forget_what_changed
 
 MEMBER, CURATOR, OPERATOR, ADMIN = "member", "curator", "operator", "admin"
 ROLES = (MEMBER, CURATOR, OPERATOR, ADMIN)
@@ -129,7 +129,7 @@ def watch() -> None:
     pre_delete.connect(_group_goes, sender=Group)
     m2m_changed.connect(_membership_changed, sender=User.groups.through)
     for table in (User.groups.through, User.user_permissions.through, Group.permissions.through):
-        m2m_changed.connect(_forget_rights, sender=table)
+        m2m_changed.connect(forget_what_changed, sender=table)
 
 
 def _user_saved(instance: User, *, created: bool, raw: bool, update_fields: Any, **_kwargs: Any) -> None:
@@ -141,7 +141,7 @@ def _user_saved(instance: User, *, created: bool, raw: bool, update_fields: Any,
             _memberships.get_or_create(user=instance, group=group)
     if update_fields is None or {"is_staff", "is_superuser"} & set(update_fields):
         _follow_staff(instance)
-    _forget_rights()
+    forget_what_changed()
 
 
 def _membership_changed(
@@ -178,10 +178,3 @@ def _follow_staff(user: User | None) -> None:
     changed += users.filter(~is_staff, is_staff=True).update(is_staff=False)
     if user is not None and changed:
         user.refresh_from_db(fields=["is_staff"])
-
-
-def _forget_rights(*_args: Any, **_kwargs: Any) -> None:
-    """Callers that were seen a moment ago are kept with their rights of then."""
-    recent_credentials.forget()
-    # Again once others can see the change: a check in between has read the old rights.
-    transaction.on_commit(recent_credentials.forget)

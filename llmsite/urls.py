@@ -1,6 +1,5 @@
 """All addresses of the site."""
 
-from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -8,7 +7,7 @@ from django.views.i18n import JavaScriptCatalog
 
 import accounts.urls
 import inference.urls
-from accounts.pages.sign_in import logout
+from accounts.pages.sign_in import admin_login, logout
 from llmsite import health
 from llmsite.core import error_pages
 
@@ -20,7 +19,7 @@ urlpatterns = [
     path("health/live", health.live),
     path("health/ready", health.ready),
     # One sign-in for all: the admin has no pages of its own for it.
-    path("admin/login/", RedirectView.as_view(pattern_name=settings.LOGIN_URL, query_string=True)),
+    path("admin/login/", admin_login),
     path("admin/logout/", logout),
     path("admin/password_change/", RedirectView.as_view(pattern_name="password-change")),
     # Leads to any row's page on the site, and so would tell staff without a right which rows there are.

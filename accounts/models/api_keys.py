@@ -7,7 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.recent import recent_credentials
+from accounts.recent import forget_what_changed
 from llmsite.core.errors import NotFound
 
 
@@ -42,7 +42,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def revoke(self) -> int:
         """End these keys; they are refused from now on."""
         ended = self.filter(revoked_at=None).update(revoked_at=timezone.now())
-        recent_credentials.forget()
+        forget_what_changed()
         return ended
 
 

@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.recent import recent_credentials
+from accounts.recent import forget_what_changed
 from llmsite.core.errors import NotFound
 
 
@@ -21,7 +21,7 @@ class SessionQuerySet(models.QuerySet["Session"]):
     def revoke(self) -> int:
         """End these sign-ins; tokens that name them are refused from now on."""
         ended = self.filter(revoked_at=None).update(revoked_at=timezone.now())
-        recent_credentials.forget()
+        forget_what_changed()
         return ended
 
 

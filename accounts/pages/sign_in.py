@@ -7,6 +7,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from accounts.authentication import user_of
 from accounts.cookies import end_sign_in, set_cookies
 from accounts.limits.forms import count_form
 from accounts.models import User
@@ -53,6 +54,13 @@ def register(request: HttpRequest) -> HttpResponse:
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
     return end_sign_in(request, redirect(settings.LOGOUT_REDIRECT_URL))
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """Where the admin sends those who may not enter. To sign in does not help who is signed in already."""
+    if request.user.is_authenticated and not user_of(request).is_staff:
+        raise NotAllowed
+    return redirect(f"{resolve_url('login')}?{request.META['QUERY_STRING']}")
 
 
 def _sign_in_page(

@@ -117,7 +117,8 @@ API = [
 ]
 
 ADMIN_PAGES = [
-    row("admin/login/", E, **_ALL_REDIRECT),
+    # To the sign-in; who is signed in already, and may not enter, is told so.
+    row("admin/login/", E, **dict.fromkeys(_ALL_REDIRECT, (302, 403))),
     row("admin/logout/", E, POST=302),
     row("admin/", Who.STAFF),
     row("admin/<app_label>/", Who.STAFF),
