@@ -5,30 +5,28 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from rest_framework import serializers, status
+from rest_framework import generics, serializers, status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.authentication import IsSignedIn, user_of
-from accounts.cookies import end_sign_in, set_cookies
-from accounts.credentials import require_csrf
+from accounts.cookies import begin_sign_in, end_sign_in, set_cookies
+from accounts.credentials import authenticate, require_csrf
+from accounts.forms import RegisterForm
 from accounts.keys import create_key, revoke_key
 from accounts.ledger import MICRO, as_money
-from accounts.limits.addresses import client_address
-from accounts.limits.buckets import Hit
-from accounts.limits.rate_limits import rate_limiter
+from accounts.limits.forms import count_try
 from accounts.models import ApiKey, Scope, User, access_api_key
-from accounts.pages.sign_in_forms import RegisterForm
 from accounts.passwords import check_password
-from accounts.tokens import TokenPair, rotate, sign_in
+from accounts.tokens import TokenPair, rotate, sign_in, sign_out, sign_out_of
 from llmsite.core.errors import InvalidInput, NotAllowed, NotSignedIn
-from llmsite.core.rates import Rate
+from llmsite.core.paging import KeysetPagination
+from llmsite.core.rates import normal_rate
 from llmsite.core.rest import validated
 from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
 
@@ -88,11 +86,8 @@ class ApiKeySerializer(RefusesUnknownFields, serializers.ModelSerializer[ApiKey]
             raise serializers.ValidationError(_("This moment lies in the past."))
         return value
 
-    def validate_rate_limit(self, value: str) -> str:
-        try:
-            return str(Rate.parse(value)) if value else ""
-        except ValueError as error:
-            raise serializers.ValidationError(_("Write a rate like 20/m.")) from error
+    def normal_rate_limit(self, value: str) -> str:
+        return normal_rate(value) if value else ""
 
 
 class OpenView(APIView):
@@ -113,18 +108,16 @@ class RegisterView(OpenView):
         require_csrf(request._request)
         if not settings.REGISTRATION_OPEN:
             raise NotAllowed
-        _count_registration(request._request)
-        user = _register(validated(RegisterSerializer(data=request.data)), request._request)
-        pair = sign_in(user, request=request._request)
-        return set_cookies(Response(_me(user), status=status.HTTP_201_CREATED), pair)
+        count_try(request._request, "register")
+        user = _register(validated(RegisterSerializer(data=request.data)))
+        return begin_sign_in(request._request, Response(_me(user), status=status.HTTP_201_CREATED), user)
 
 
 class LoginView(OpenView):
     def post(self, request: Request) -> Response:
         require_csrf(request._request)
         user = _check_password(request)
-        pair = sign_in(user, request=request._request)
-        return set_cookies(Response(_me(user)), pair)
+        return begin_sign_in(request._request, Response(_me(user)), user)
 
 
 class TokenView(OpenView):
@@ -151,8 +144,22 @@ class RefreshView(OpenView):
 
 class LogoutView(OpenView):
     def post(self, request: Request) -> Response:
+        """Ends the sign-in of a program's bearer, of a refresh token in the body, or of the cookies."""
+        done = Response(status=status.HTTP_204_NO_CONTENT)
+        if "HTTP_AUTHORIZATION" in request.META:
+            credential = authenticate(request._request)
+            if credential is None or credential.session is None:
+                raise NotAllowed  # A key is revoked, not logged out.
+            sign_out_of(credential.session)
+            return done
+        if request.COOKIES.get(settings.REFRESH_COOKIE) or request.COOKIES.get(settings.ACCESS_COOKIE):
+            require_csrf(request._request)
+        values = validated(RefreshSerializer(data=request.data))
+        if "refresh" in values:
+            sign_out(refresh=values["refresh"])
+            return done
         require_csrf(request._request)
-        return end_sign_in(request._request, Response(status=status.HTTP_204_NO_CONTENT))
+        return end_sign_in(request._request, done)
 
 
 class MeView(APIView):
@@ -160,12 +167,17 @@ class MeView(APIView):
         return Response(_me(user_of(request)))
 
 
-class ApiKeyListView(APIView):
-    permission_classes = (IsSignedIn,)
+class ApiKeyPages(KeysetPagination):
+    ordering = ("-created_at", "-id")
 
-    def get(self, request: Request) -> Response:
-        keys = ApiKey.objects.visible_to(user_of(request)).order_by("-created_at")
-        return Response({"results": ApiKeySerializer(keys, many=True).data, "next": None})
+
+class ApiKeyListView(generics.ListAPIView[ApiKey]):
+    permission_classes = (IsSignedIn,)
+    serializer_class = ApiKeySerializer
+    pagination_class = ApiKeyPages
+
+    def get_queryset(self) -> Any:
+        return ApiKey.objects.visible_to(user_of(self.request))
 
     def post(self, request: Request) -> Response:
         if not user_of(request).has_perm("accounts.add_apikey"):
@@ -180,7 +192,7 @@ class ApiKeyView(APIView):
 
     def delete(self, request: Request, pk: int) -> Response:
         user = user_of(request)
-        revoke_key(access_api_key(user, pk), actor=user, request=request._request)
+        revoke_key(access_api_key(user, pk), actor=user)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -189,15 +201,10 @@ def _check_password(request: Request) -> User:
     return check_password(values["username"], values["password"], request._request)
 
 
-def _count_registration(request: HttpRequest) -> None:
-    address = client_address(request.META.get("REMOTE_ADDR", ""))
-    rate_limiter.hit_sync(Hit(f"register-from:{address}", settings.LOGIN_RATE_LIMIT)).raise_if_refused()
-
-
-def _register(values: dict[str, Any], request: HttpRequest) -> User:
+def _register(values: dict[str, Any]) -> User:
     """A new user by the rules of the page's form. Raises InvalidInput for the first field that is wrong."""
     form = RegisterForm({**values, "password1": values["password"], "password2": values["password"]})
-    if (user := form.register(request=request)) is None:
+    if (user := form.register()) is None:
         field, reasons = next(iter(form.errors.items()))
         raise InvalidInput(field="password" if field.startswith("password") else field, reason=reasons[0])
     return user

@@ -12,9 +12,8 @@ from enum import Enum
 from typing import Any
 
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
 
-from accounts.limits.addresses import network_of
+from accounts.limits.addresses import current_network
 from accounts.models import AuditEvent, User
 from accounts.models.audit import AuditKind
 from llmsite.core.logs import request_id
@@ -30,19 +29,18 @@ class _Default(Enum):
 @dataclass(frozen=True, slots=True)
 class _Acting:
     actor: User | None
-    request: HttpRequest | None
 
 
 _acting: ContextVar[_Acting | None] = ContextVar("acting", default=None)
 
 
 @contextmanager
-def acting(actor: User | None, *, request: HttpRequest | None = None) -> Iterator[None]:
+def acting(actor: User | None) -> Iterator[None]:
     """Whose hand it is that causes what the block records; None for an operator at the terminal.
 
     For changes that are noticed far from the request, such as a group that a form has added.
     """
-    token = _acting.set(_Acting(actor, request))
+    token = _acting.set(_Acting(actor))
     try:
         yield
     finally:
@@ -60,7 +58,6 @@ def record(
     *,
     subject: User | None,
     actor: User | _Default | None = _Default.WHO_ACTS,
-    request: HttpRequest | None = None,
     **data: Any,
 ) -> AuditEvent:
     """Note that `actor` did `kind` to `subject`; call it in the transaction of the change itself.
@@ -73,12 +70,11 @@ def record(
     hand = _acting.get()
     if isinstance(actor, _Default):
         actor = hand.actor if hand else subject
-    request = request or (hand.request if hand else None)
     return AuditEvent.objects.create(
         kind=kind,
         actor=actor.pseudonym if actor else None,
         subject=subject.pseudonym if subject else None,
-        network=network_of(request.META.get("REMOTE_ADDR", "")) if request else "",
+        network=current_network.get(),
         request_id=request_id.get() or "",
         data=data,
     )
@@ -96,7 +92,9 @@ def as_json_lines(events: QuerySet[AuditEvent]) -> Iterator[str]:
         for event in page:
             yield json.dumps(as_dict(event), ensure_ascii=False) + "\n"
         last = page[-1]
-        later = Q(created_at__gt=last.created_at) | Q(created_at=last.created_at, id__gt=last.pk)
+        # Put so that the index (created_at, id) leads to the place; with an OR, PostgreSQL would read from
+        # the beginning for each page.
+        later = Q(created_at__gte=last.created_at) & ~Q(created_at=last.created_at, id__lte=last.pk)
         page = list(events.filter(later)[:PAGE])
 
 

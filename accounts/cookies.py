@@ -6,7 +6,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from accounts.tokens import TokenPair, sign_out
+from accounts.models import User
+from accounts.tokens import TokenPair, sign_in, sign_out
 
 R = TypeVar("R", bound=HttpResponseBase)
 
@@ -33,6 +34,12 @@ def clear_cookies(response: R) -> R:
         response.cookies[name]["secure"] = settings.AUTH_COOKIE_SECURE or ""
         response.cookies[name]["httponly"] = True
     return response
+
+
+def begin_sign_in(request: HttpRequest, response: R, user: User) -> R:
+    """Log in: a new sign-in replaces the one this browser had, so that none is left behind unseen."""
+    pair = sign_in(user, request=request)
+    return set_cookies(end_sign_in(request, response), pair)
 
 
 def end_sign_in(request: HttpRequest, response: R) -> R:

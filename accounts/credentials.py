@@ -50,17 +50,26 @@ class Credential:
         if permission is not None and not self.user.has_perm(permission):
             raise NotAllowed(scope=scope)
 
+    def has_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
     def hits(self) -> list[Hit]:
-        """Where a request of this caller counts: with its user, and with its key where that has a limit."""
+        """Where a request of this caller counts.
+
+        A person's sign-ins count together, and so do all their keys: whoever holds a key cannot keep its
+        owner from revoking it. A key with a limit of its own counts there as well.
+        """
         rate = Rate.parse(self.user.rate_limit) if self.user.rate_limit else settings.RATE_LIMIT
-        hits = [Hit(f"user:{self.user.pk}", rate)]
-        if self.api_key is not None and self.api_key.rate_limit:
+        if self.api_key is None:
+            return [Hit(f"user:{self.user.pk}", rate)]
+        hits = [Hit(f"keys-of:{self.user.pk}", rate)]
+        if self.api_key.rate_limit:
             hits.append(Hit(f"key:{self.api_key.pk}", Rate.parse(self.api_key.rate_limit)))
         return hits
 
     def refreshed(self) -> "Credential":
         """The same caller, read again, for doors that stay open. Raises NotSignedIn if it has ended."""
-        if self.expires_at is not None and self.expires_at <= timezone.now():
+        if self.has_expired(timezone.now()):
             raise NotSignedIn
         if self.api_key is not None:
             key = ApiKey.objects.usable().select_related("user").filter(pk=self.api_key.pk).first()

@@ -1,7 +1,7 @@
 """Erasing a person: whatever names them goes from every store; the ledger and the audit log keep a pseudonym.
 
 docs/data-map.md lists the stores. An upper app registers an eraser for its own (`register`). An erasure
-that failed half-way has locked the person out already and can be run again.
+that failed half-way has locked the person out already and can be run again; `unfinished` finds them.
 """
 
 from collections import Counter
@@ -13,17 +13,21 @@ import structlog
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, models, transaction
-from django.http import HttpRequest
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KT
 
 from accounts.audit import record
-from accounts.models import ApiKey, RefreshToken, Session, Team, User
+from accounts.models import ApiKey, AuditEvent, RefreshToken, Session, Team, User
 from accounts.models.audit import AuditKind
-from llmsite.core.errors import LastAdministrator
+from llmsite.core.errors import ErasureUnfinished, LastAdministrator
 
 log = structlog.get_logger("llmsite.erasure")
 
 IDS_AT_ONCE = 500
 """Databases limit the parameters of one statement."""
+
+REASON = "erasure"
+"""Why an account is disabled, in the audit log, when its erasure begins."""
 
 Eraser = Callable[[User], dict[str, int]]
 
@@ -46,33 +50,52 @@ def register(eraser: Eraser) -> None:
     _erasers.append(eraser)
 
 
-def erase(user: User, *, actor: User | None, request: HttpRequest | None = None) -> Receipt:
+def erase(user: User, *, actor: User | None) -> Receipt:
     """Remove `user` and everything that names them.
 
     Raises LastAdministrator, and nothing is changed; ErasureUnfinished, and it has to be called again.
     It can take seconds, while answers of theirs are being stopped, so call it outside of a transaction.
     """
-    _lock_out(user, actor=actor, request=request)
+    _lock_out(user, actor=actor)
     counts: Counter[str] = Counter()
-    for eraser in _erasers:
-        counts.update(eraser(user))
+    try:
+        for eraser in _erasers:
+            counts.update(eraser(user))
+    except ErasureUnfinished as error:
+        log.error("erasure_unfinished", user_id=user.pk, detail=error.data.get("detail"))
+        raise
     with transaction.atomic():
         counts.update(_erase_account(user))
-        receipt = Receipt(user.pseudonym, dict(counts))
-        record(AuditKind.ERASED, subject=user, actor=actor, request=request, counts=receipt.counts)
+        # Nothing is left of one who was erased before, and that is no event.
+        if any(counts.values()):
+            record(AuditKind.ERASED, subject=user, actor=actor, counts=dict(counts))
     _forget_free_pages()
-    return receipt
+    return Receipt(user.pseudonym, dict(counts))
+
+
+def unfinished() -> QuerySet[User]:
+    """Those whose erasure has begun and has not come to its end; one who was enabled since is not of them."""
+    switched = AuditEvent.objects.filter(
+        subject=OuterRef("pseudonym"), kind__in=(AuditKind.DISABLED, AuditKind.ENABLED)
+    )
+    last_reason = Subquery(switched.order_by("-created_at").values(reason=KT("data__reason"))[:1])
+    return (
+        User.objects.alias(last_reason=last_reason).filter(is_active=False, last_reason=REASON).order_by("pk")
+    )
 
 
 @transaction.atomic
-def _lock_out(user: User, *, actor: User | None, request: HttpRequest | None) -> None:
+def _lock_out(user: User, *, actor: User | None) -> None:
     """From here on nobody signs in as `user`: saving a disabled account ends its sign-ins and keys."""
     require_another_administrator(user)
-    if not user.is_active:
+    # Read again and locked: `user` may have been erased, or locked out, since the caller read it.
+    found = User.objects.select_for_update().filter(pk=user.pk).first()
+    if found is None or unfinished().filter(pk=user.pk).exists():
         return
+    # Also of one whom staff have disabled, for whom nobody could tell that an erasure has begun.
     user.is_active = False
     user.save(update_fields=["is_active"])
-    record(AuditKind.DISABLED, subject=user, actor=actor, request=request, reason="erasure")
+    record(AuditKind.DISABLED, subject=user, actor=actor, reason=REASON)
 
 
 def require_another_administrator(user: User) -> None:
@@ -95,13 +118,12 @@ def _erase_account(user: User) -> dict[str, int]:
         "sign_ins": sessions.delete()[0],
         "api_keys": keys.delete()[0],
         "teams_of_nobody_else": sum(team.delete()[0] and 1 for team in own_teams),
-        "team_memberships": user.teams.count(),
-        "roles": user.groups.count(),
+        "team_memberships": Team.members.through.objects.filter(user=user).delete()[0],
+        "roles": User.groups.through.objects.filter(user=user).delete()[0],
     }
-    user.teams.clear()
     # By a queryset, because `user` keeps its key and pseudonym for the event that follows.
-    User.objects.filter(pk=user.pk).delete()
-    return counts | {"accounts": 1}
+    _, rows = User.objects.filter(pk=user.pk).delete()
+    return counts | {"accounts": rows.get(User._meta.label, 0)}
 
 
 def erase_admin_log(rows: models.QuerySet) -> int:

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, LedgerEntry, Reservation, Spending, User
 from accounts.models.ledger import EntryKind, Priced
-from llmsite.core.errors import BudgetExhausted
+from llmsite.core.errors import BudgetExhausted, BudgetReserved, BudgetTooSmall
 
 MICRO = Decimal(1_000_000)
 
@@ -73,9 +73,9 @@ def reserve(
 ) -> None:
     """Set aside the most that a call can cost. Its prices are frozen here.
 
-    `input_tokens` is our own count of the prompt, for a call whose process dies. Raises BudgetExhausted
-    where the month's budget, the person's or the key's, does not bear it; then the whole transaction is
-    rolled back, and nothing is written.
+    `input_tokens` is our own count of the prompt, for a call whose process dies. Raises BudgetExhausted, or
+    the kind of it that says more, where the month's budget, the person's or the key's, does not bear the
+    call; then the whole transaction is to be given up.
     """
     amount = cost_micro(
         input_tokens=input_tokens_at_most,
@@ -99,7 +99,17 @@ def reserve(
     if amount:
         for holder, budget in zip(_holders(reservation), budgets, strict=False):
             if not _add(holder, reservation.month, reserved=amount, budget=budget):
-                raise BudgetExhausted(retry_after=_seconds_until(_next_month(reservation.month)))
+                raise _refusal(holder, reservation, budget or 0)
+
+
+def _refusal(holder: str, reservation: Reservation, budget: int) -> BudgetExhausted:
+    """Why a budget does not bear a reservation, and when it may."""
+    if reservation.amount_micro > budget:
+        return BudgetTooSmall()
+    row = Spending.objects.filter(holder=holder, month=reservation.month).first()
+    if row is not None and row.spent_micro + reservation.amount_micro <= budget:
+        return BudgetReserved()
+    return BudgetExhausted(retry_after=_seconds_until(_next_month(reservation.month)))
 
 
 @_together

@@ -4,7 +4,6 @@ Every request passes here, whichever door it goes to. It is native in async, and
 seen a moment ago it costs no thread and no query (`accounts.recent`).
 """
 
-import math
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -17,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.cookies import clear_cookies, set_cookies
 from accounts.credentials import Credential, holds_secret, presented_token, prove, prove_for_a_while
-from accounts.limits.addresses import client_address
+from accounts.limits.addresses import client_address, current_network, network_of
 from accounts.limits.buckets import Hit, Verdict, narrower
 from accounts.limits.rate_limits import rate_limiter
 from accounts.models import User
@@ -55,6 +54,13 @@ class GateMiddleware:
         request.session = _NoSession()  # type: ignore[assignment]
         if request.path.startswith(UNCOUNTED):
             return await self.get_response(request)
+        network = current_network.set(network_of(request.META.get("REMOTE_ADDR", "")))
+        try:
+            return await self._let_through(request)
+        finally:
+            current_network.reset(network)
+
+    async def _let_through(self, request: HttpRequest) -> HttpResponseBase:
         visit: _Visit = _ApiVisit(request) if is_api_path(request.path) else _PageVisit(request)
         try:
             if request.method not in METHODS:
@@ -95,9 +101,8 @@ class _Visit:
 
     def leave(self, response: HttpResponseBase) -> HttpResponseBase:
         assert self.verdict is not None  # Nobody comes through the gate uncounted.
-        response["X-RateLimit-Limit"] = str(self.verdict.limit)
-        response["X-RateLimit-Remaining"] = str(self.verdict.remaining)
-        response["X-RateLimit-Reset"] = str(math.ceil(self.verdict.reset_seconds))
+        for name, value in self.verdict.headers().items():
+            response[name] = value
         return response
 
 

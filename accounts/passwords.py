@@ -28,9 +28,21 @@ def check_password(username: str, password: str, request: HttpRequest) -> User:
     user = authenticate(username=username, password=password)
     if not isinstance(user, User):
         known = User.objects.filter(username=username).first()
-        record(AuditKind.SIGN_IN_FAILED, subject=known, actor=None, request=request)
+        record(AuditKind.SIGN_IN_FAILED, subject=known, actor=None)
         raise WrongCredentials
     return user
+
+
+def confirm_password(user: User, password: str) -> None:
+    """Ask somebody who is signed in for their password again. Raises as `check_password` does.
+
+    These tries count by themselves: who guesses at the log-in page must not keep the owner from changing
+    the password.
+    """
+    rate_limiter.hit_sync(Hit(f"confirm:{user.pk}", settings.LOGIN_RATE_LIMIT)).raise_if_refused()
+    if not user.check_password(password):
+        record(AuditKind.SIGN_IN_FAILED, subject=user)
+        raise WrongCredentials
 
 
 def _digest(username: str) -> str:

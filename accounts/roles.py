@@ -1,7 +1,8 @@
 """Roles: groups of Django, and the permissions they begin with.
 
-`manage.py migrate` makes the groups that are missing; one that exists stays as the people who run the site
-have edited it. Whoever is in one of the `STAFF` groups may enter the admin.
+`manage.py migrate` makes the groups that are missing, and gives a role each permission that is new to it,
+once; else a group stays as the people who run the site have edited it. Whoever is in one of the `STAFF`
+groups may enter the admin.
 """
 
 from collections.abc import Iterable
@@ -11,11 +12,11 @@ from django.apps import apps as installed_apps
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.db.models.signals import m2m_changed, post_migrate, post_save, pre_delete
 
 from accounts.audit import acting_user, record
-from accounts.models import User
+from accounts.models import RoleGrant, User
 from accounts.models.audit import AuditKind
 from accounts.recent import forget_what_changed
 
@@ -40,6 +41,13 @@ _permissions: dict[str, set[str]] = {
         *(f"accounts.{verb}_{name}" for name in ("session", "apikey") for verb in ("view", "delete")),
     },
 }
+
+_FIRST_MEMBERS = {
+    MEMBER: Q(),
+    # Staff by the mere flag, from before there were roles: the least of the roles that let them in keeps it.
+    CURATOR: Q(is_staff=True, is_superuser=False) & ~Q(groups__name__in=STAFF),
+}
+"""Who of the people that are there already is in a role from its beginning."""
 
 _memberships = User.groups.through.objects
 
@@ -82,27 +90,54 @@ def may_manage(actor: User, user: User) -> bool:
 
 
 def make_roles(*, using: str, apps: Any = installed_apps, **_kwargs: Any) -> None:
-    """Create the groups that are missing; called after every `migrate`, and after a `flush`."""
+    """Make what is missing of the groups and their permissions; called after every `migrate` and `flush`.
+
+    A permission that does not exist yet, in a database that is migrated only in part, comes with the rest.
+    """
     try:
-        group_model, permission_model = apps.get_model("auth.Group"), apps.get_model("auth.Permission")
+        # By `apps`, because the tables may be older than the code.
+        grants, users = _rows(apps, RoleGrant, using), _rows(apps, User, using)
     except LookupError:
         return
-    groups = group_model.objects.using(using)
+    groups = _rows(apps, Group, using)
     missing = set(ROLES) - set(groups.values_list("name", flat=True))
-    if not missing:
+    given = set(grants.exclude(role__in=missing).values_list("role", "permission"))
+    wanted = {(role, name) for role in ROLES for name in permissions_of(role)} - given
+    if not missing and not wanted:
         return
-    permissions = permission_model.objects.using(using).select_related("content_type")
-    known = _by_name(permissions)
-    wanted = set().union(*(permissions_of(role) for role in missing))
+    known = _existing({name for _, name in wanted}, using=using, apps=apps)
+    with transaction.atomic(using=using):
+        for role in missing:
+            _admit(users.filter(_FIRST_MEMBERS.get(role, Q(pk=None))), groups.create(name=role))
+        new = [(role, name) for role, name in wanted if name in known]
+        for group in groups.filter(name__in={role for role, _ in new}):
+            group.permissions.add(*(known[name] for role, name in new if role == group.name))
+        grants.bulk_create(
+            (grants.model(role=role, permission=name) for role, name in new), ignore_conflicts=True
+        )
+
+
+def _rows(apps: Any, model: type[Model], using: str) -> QuerySet[Any]:
+    return apps.get_model(model._meta.label).objects.using(using)
+
+
+def _existing(wanted: set[str], *, using: str, apps: Any) -> dict[str, Permission]:
+    """All permissions by their names, those of `wanted` included that can be made by now."""
+    permissions = _rows(apps, Permission, using).select_related("content_type")
+    unknown = wanted - _by_name(permissions).keys()
     for app in installed_apps.get_app_configs():
         # Django makes an app's permissions with its own signal, so those of later apps are still missing.
-        if any(name.startswith(f"{app.label}.") for name in wanted - known.keys()):
+        if any(name.startswith(f"{app.label}.") for name in unknown):
             create_permissions(app, verbosity=0, interactive=False, using=using, apps=apps)
-    known = _by_name(permissions.all())
-    for role in missing:
-        # A database that is migrated only in part gets the role with its last migration.
-        if permissions_of(role) <= known.keys():
-            groups.create(name=role).permissions.set(known[name] for name in permissions_of(role))
+    return _by_name(permissions.all())
+
+
+def _admit(users: QuerySet[Any], group: Any) -> None:
+    # Written straight into the table, here and for new users: that everybody begins as a member is no news
+    # for the audit log.
+    memberships = users.model.groups.through
+    rows = [memberships(user_id=pk, group_id=group.pk) for pk in users.values_list("pk", flat=True)]
+    memberships.objects.using(users.db).bulk_create(rows, batch_size=1000)
 
 
 def _by_name(permissions: Iterable[Permission]) -> dict[str, Permission]:
@@ -136,7 +171,7 @@ def _user_saved(instance: User, *, created: bool, raw: bool, update_fields: Any,
     if raw:
         return
     if created:
-        # Written straight into the table: that everybody begins as a member is no news for the audit log.
+        # Likewise no news for the audit log (`_admit`).
         for group in Group.objects.filter(name=MEMBER):
             _memberships.get_or_create(user=instance, group=group)
     if update_fields is None or {"is_staff", "is_superuser"} & set(update_fields):

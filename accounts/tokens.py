@@ -25,7 +25,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from accounts.audit import record
 from accounts.models import RefreshToken, Session, User
 from accounts.models.audit import AuditKind
-from llmsite.core.errors import NotSignedIn
+from llmsite.core.errors import NotSignedIn, WrongCredentials
 
 REUSE_GRACE = timedelta(seconds=10)
 
@@ -40,12 +40,20 @@ class TokenPair:
 
 @transaction.atomic
 def sign_in(user: User, *, request: HttpRequest | None = None) -> TokenPair:
-    """Open a sign-in for `user`, whose password has been checked."""
+    """Open a sign-in for `user`, whose password has been checked.
+
+    Raises WrongCredentials where it was changed, or the account disabled, while that check ran.
+    """
+    # Locked, so that whoever changes the password waits, and then ends this sign-in with the others.
+    checked = User.objects.select_for_update().filter(pk=user.pk, password=user.password, is_active=True)
+    if not checked.exists():
+        raise WrongCredentials
+    User.objects.filter(pk=user.pk).update(last_login=timezone.now())
     user_agent = request.headers.get("User-Agent", "") if request else ""
     session = Session.objects.create(user=user, user_agent=user_agent[:300])
     refresh = secrets.token_urlsafe(32)
     _store(refresh, session)
-    record(AuditKind.SIGNED_IN, subject=user, request=request)
+    record(AuditKind.SIGNED_IN, subject=user)
     return TokenPair(_access_token(session), refresh)
 
 
@@ -100,7 +108,13 @@ def sign_out(*, access: str | None = None, refresh: str | None = None) -> None:
     if access and (claims := _claims(access)):
         ended |= Q(pk=claims["sid"])
     for session in Session.objects.live().select_related("user").filter(ended).distinct():
-        Session.objects.filter(pk=session.pk).revoke()
+        sign_out_of(session)
+
+
+@transaction.atomic
+def sign_out_of(session: Session) -> None:
+    """End this sign-in, whose user asked for it."""
+    if Session.objects.filter(pk=session.pk).revoke():
         record(AuditKind.SIGNED_OUT, subject=session.user)
 
 

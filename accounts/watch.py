@@ -67,12 +67,15 @@ class CredentialWatch:
 
     async def check(self) -> None:
         """End every open door whose credential is no longer good."""
+        now = timezone.now()
+        self._end([door for door in self._open if door.credential.has_expired(now)])
         doors = list(self._open)
         alive = await database_sync_to_async(_alive)([door.credential for door in doors])
-        now = timezone.now()
+        self._end([door for door in doors if _holder(door.credential) not in alive])
+
+    def _end(self, doors: list[Watched]) -> None:
         for door in doors:
-            expired = door.credential.expires_at is not None and door.credential.expires_at <= now
-            if (expired or _holder(door.credential) not in alive) and door in self._open:
+            if door in self._open:
                 self._open.discard(door)
                 door.end()
 

@@ -6,6 +6,7 @@ itself; it needs no Origin, and one that it sends must be ours all the same.
 """
 
 import asyncio
+import json
 import math
 import uuid
 from collections.abc import Awaitable, Callable
@@ -18,13 +19,14 @@ from django.http import HttpRequest
 from django.http.cookie import parse_cookie
 
 from accounts.credentials import Credential, holds_secret, presented_token, prove_for_a_while
-from accounts.limits.addresses import client_address
-from accounts.limits.buckets import Hit
+from accounts.limits.addresses import client_address, current_network, network_of
+from accounts.limits.buckets import Hit, Verdict, narrower
 from accounts.limits.rate_limits import rate_limiter
 from accounts.limits.slots import LEASE_SECONDS, slots
 from accounts.watch import credential_watch
 from llmsite.core.background import spawn
-from llmsite.core.errors import NotSignedIn, RateLimited
+from llmsite.core.errors import NotSignedIn, RateLimited, SiteError, describe
+from llmsite.core.middleware import read_request_id
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -48,22 +50,20 @@ class SocketGate:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        current_network.set(network_of(_address(scope)))
+        handshake = _Handshake(scope)
         try:
-            credential = await _admit(scope)
-        except NotSignedIn:
+            credential = await handshake.admit()
+        except SiteError as refusal:
             await receive()
-            await send({"type": "websocket.close", "code": SIGNED_OUT})
+            await handshake.deny(send, refusal)
             return
-        except RateLimited as refusal:
-            await receive()
-            await _deny(scope, send, refusal)
-            return
-        socket = _Socket(send)
+        socket = _Socket(send, handshake.headers)
         slot = (f"sockets:{credential.user.pk}", uuid.uuid4().hex)
         if not await held_slots.take(*slot):
             await receive()
-            await send({"type": "websocket.accept"})
-            await send({"type": "websocket.close", "code": TOO_MANY})
+            await socket.send({"type": "websocket.accept"})
+            await socket.send({"type": "websocket.close", "code": TOO_MANY})
             return
         try:
             with credential_watch.watching(credential, on_end=socket.end):
@@ -78,35 +78,68 @@ async def count_message(scope: Scope) -> None:
     (await rate_limiter.hit(_by_address(scope), *credential.hits())).raise_if_refused()
 
 
-async def _admit(scope: Scope) -> Credential:
-    """The caller of a handshake. Raises RateLimited, and NotSignedIn also for a foreign Origin."""
-    (await rate_limiter.hit(_by_address(scope))).raise_if_refused()
-    if holds_secret(scope.get("query_string", b"").decode("latin-1")):
-        raise NotSignedIn
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    origin, header = headers.get("origin"), headers.get("authorization")
-    if origin is not None and not _is_own_origin(origin, headers, secure=scope.get("scheme") == "wss"):
-        raise NotSignedIn
-    token = presented_token(header, parse_cookie(headers.get("cookie", "")))
-    if token is None or (header is None and origin is None):
-        raise NotSignedIn
-    credential = await prove_for_a_while(token, in_thread=database_sync_to_async)
-    (await rate_limiter.hit(*credential.hits())).raise_if_refused()
-    return credential
+class _Handshake:
+    """One request to open a socket; it is counted and answered like any other request."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self._request_id = read_request_id(self._headers.get("x-request-id"))
+        self._verdict: Verdict | None = None
+
+    async def admit(self) -> Credential:
+        """The caller. Raises RateLimited, and NotSignedIn also for a foreign Origin."""
+        await self._count(_by_address(self._scope))
+        if holds_secret(self._scope.get("query_string", b"").decode("latin-1")):
+            raise NotSignedIn
+        credential = await prove_for_a_while(self._token(), in_thread=database_sync_to_async)
+        await self._count(*credential.hits())
+        return credential
+
+    def _token(self) -> str:
+        origin, header = self._headers.get("origin"), self._headers.get("authorization")
+        is_secure = self._scope.get("scheme") == "wss"
+        if origin is not None and not _is_own_origin(origin, self._headers, secure=is_secure):
+            raise NotSignedIn
+        token = presented_token(header, parse_cookie(self._headers.get("cookie", "")))
+        if token is None or (header is None and origin is None):
+            raise NotSignedIn
+        return token
+
+    async def _count(self, *hits: Hit) -> None:
+        verdict = await rate_limiter.hit(*hits)
+        self._verdict = narrower(self._verdict, verdict) if self._verdict else verdict
+        verdict.raise_if_refused()
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What every answer to a request carries."""
+        limits = self._verdict.headers() if self._verdict else {}
+        given = {"X-Request-ID": self._request_id, **limits}
+        return [(name.lower().encode(), value.encode()) for name, value in given.items()]
+
+    async def deny(self, send: Send, refusal: SiteError) -> None:
+        """Refuse before the socket is accepted: 429 over a limit, else 403."""
+        is_limit = isinstance(refusal, RateLimited)
+        if "websocket.http.response" not in self._scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": TOO_MANY if is_limit else SIGNED_OUT})
+            return
+        public = describe(refusal)
+        headers = [*self.headers, (b"content-type", b"application/json")]
+        if public.retry_after is not None:
+            headers.append((b"retry-after", str(math.ceil(public.retry_after)).encode()))
+        body = json.dumps(public.as_dict(self._request_id)).encode()
+        status = 429 if is_limit else 403
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
 
 
 def _by_address(scope: Scope) -> Hit:
-    address = (scope.get("client") or ("",))[0]
-    return Hit(f"address:{client_address(address)}", settings.RATE_LIMIT_ADDRESS)
+    return Hit(f"address:{client_address(_address(scope))}", settings.RATE_LIMIT_ADDRESS)
 
 
-async def _deny(scope: Scope, send: Send, refusal: RateLimited) -> None:
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": TOO_MANY})
-        return
-    headers = [(b"retry-after", str(math.ceil(refusal.retry_after or 0)).encode())]
-    await send({"type": "websocket.http.response.start", "status": 429, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": b""})
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 def _is_own_origin(origin: str, headers: dict[str, str], *, secure: bool) -> bool:
@@ -124,14 +157,17 @@ def _is_own_origin(origin: str, headers: dict[str, str], *, secure: bool) -> boo
 class _Socket:
     """The sending side of one socket, which ends when its credential does."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
+        self._headers = headers
         self._closed = False
 
     async def send(self, message: dict[str, Any]) -> None:
         # An answer that is being told when the socket closes has nobody left to hear it.
         if self._closed:
             return
+        if message["type"] == "websocket.accept":
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         self._closed = message["type"] == "websocket.close"
         await self._send(message)
 

@@ -93,7 +93,6 @@ def _read(request: HttpRequest, conversation: Conversation, reason: str) -> list
         AuditKind.CHAT_READ,
         subject=conversation.owner,
         actor=user_of(request),
-        request=request,
         conversation=str(conversation.pk),
         reason=reason,
     )

@@ -5,8 +5,7 @@ class InferenceConfig(AppConfig):
     name = "inference"
 
     def ready(self) -> None:
-        from accounts import erasure, export, roles
-        from accounts.pages import key_choices
+        from accounts import erasure, export, key_choices, roles
         from inference import personal_data
         from inference.models import ChatModelConfig
 
@@ -21,4 +20,3 @@ class InferenceConfig(AppConfig):
         erasure.register(personal_data.erase)
         export.contribute("conversations", personal_data.export)
         key_choices.offer_models(ChatModelConfig.objects.aliases)
-        key_choices.offer_models(lambda: ChatModelConfig.objects.active().values_list("alias", flat=True))

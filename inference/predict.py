@@ -1,5 +1,6 @@
 """The plain async doors: one question in, one answer out, whole or as events."""
 
+import asyncio
 import json
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
+from accounts.watch import credential_watch
 from inference import generations
 from inference.ask import Ask
 from inference.events import Failed
@@ -19,7 +21,7 @@ from inference.pipeline import Completion, complete
 from inference.replay import replay
 from inference.serializers import PredictSerializer
 from inference.sse import event_stream, nothing_more, read_cursor
-from llmsite.core.errors import InvalidInput, UnsupportedMediaType, told
+from llmsite.core.errors import InvalidInput, NotSignedIn, UnsupportedMediaType, told
 from llmsite.core.rest import envelope, json_door, validated
 
 
@@ -27,10 +29,22 @@ from llmsite.core.rest import envelope, json_door, validated
 async def predict(request: HttpRequest) -> HttpResponseBase:
     """The whole answer. A client that leaves cancels it: nobody could come back for it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    completion = await complete(_read_ask(request, credential))
+    completion = await _complete_while_signed_in(_read_ask(request, credential), credential)
     if isinstance(completion.end, Failed):
         return envelope(told(completion.end.code, completion.end.message))
     return JsonResponse(_completion_json(completion, completion.end))
+
+
+async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Completion:
+    """The whole answer; one that is still being written when the credential ends is stopped."""
+    work = asyncio.ensure_future(complete(ask))
+    with credential_watch.watching(credential, on_end=work.cancel) as watched:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if watched.ended:
+                raise NotSignedIn from None
+            raise
 
 
 @json_door("POST")

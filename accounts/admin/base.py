@@ -16,15 +16,15 @@ class RecordedAdmin(admin.ModelAdmin):
     """What a page changes is recorded in the audit log as done by who asked for it."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with acting(user_of(request), request=request):
+        with acting(user_of(request)):
             return super().changeform_view(request, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with acting(user_of(request), request=request):
+        with acting(user_of(request)):
             return super().changelist_view(request, *args, **kwargs)
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        with acting(user_of(request), request=request):
+        with acting(user_of(request)):
             return super().delete_view(request, *args, **kwargs)
 
     def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

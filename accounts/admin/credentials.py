@@ -1,5 +1,6 @@
 """Sign-ins and API keys: who holds them, and ending them."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
@@ -11,6 +12,7 @@ from accounts.admin.base import HistoryAdmin
 from accounts.audit import record
 from accounts.authentication import user_of
 from accounts.keys import revoke_key
+from accounts.ledger import as_money
 from accounts.models import ApiKey, Session
 from accounts.models.audit import AuditKind
 from accounts.roles import may_manage
@@ -56,13 +58,18 @@ class ApiKeyAdmin(_CredentialAdmin):
         "scopes",
         "allowed_models",
         "rate_limit",
-        "monthly_budget_micro",
+        "monthly_budget",
         "created_at",
         "last_used_at",
         "expires_at",
         "revoked_at",
     )
     actions = ("revoke_keys",)
+
+    @admin.display(description=_("monthly budget"), empty_value="-")
+    def monthly_budget(self, key: ApiKey) -> str | None:
+        micro = key.monthly_budget_micro
+        return None if micro is None else f"{as_money(micro)} {settings.CURRENCY}"
 
     @admin.action(description=_("Revoke the selected keys"), permissions=["end"])
     @transaction.atomic

@@ -5,9 +5,11 @@ superusers only, an account only by somebody who has all its rights, and only ri
 can be given or taken.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
@@ -25,11 +27,30 @@ from accounts.admin.base import RecordedAdmin, record_rights
 from accounts.audit import acting, record
 from accounts.authentication import user_of
 from accounts.erasure import erase, require_another_administrator
+from accounts.ledger import MICRO, as_money
 from accounts.models import Team, User
 from accounts.models.audit import AuditKind
 from accounts.roles import may_grant, may_manage, names_of
 from llmsite.core.errors import LastAdministrator, SiteError, describe
-from llmsite.core.rates import Rate
+from llmsite.core.rates import normal_rate
+
+
+class MoneyField(forms.DecimalField):
+    """An amount in the site's currency, for a column of millionths."""
+
+    def __init__(self, **options: Any) -> None:
+        text = _("In %(currency)s; empty: no limit.") % {"currency": settings.CURRENCY}
+        super().__init__(max_digits=15, decimal_places=6, min_value=0, help_text=text, **options)
+
+    def prepare_value(self, value: Any) -> Any:
+        return as_money(value) if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> int | None:
+        amount = super().clean(value)
+        return None if amount is None else int(amount * MICRO)
+
+    def has_changed(self, initial: int | None, data: Any) -> bool:
+        return super().has_changed(None if initial is None else Decimal(as_money(initial)), data)
 
 
 class UserForm(UserChangeForm):
@@ -37,15 +58,14 @@ class UserForm(UserChangeForm):
 
     actor: User
 
+    monthly_budget_micro = MoneyField(label=_("monthly budget"), required=False)
+
     class Meta(UserChangeForm.Meta):
         model = User
 
     def clean_rate_limit(self) -> str:
         text = self.cleaned_data["rate_limit"]
-        try:
-            return str(Rate.parse(text)) if text else ""
-        except ValueError:
-            raise ValidationError(gettext("A rate is a number per s, m, h or d, such as 20/m.")) from None
+        return normal_rate(text) if text else ""
 
     def clean_groups(self) -> Any:
         groups = self.cleaned_data["groups"]
@@ -141,6 +161,10 @@ class UserAdmin(RecordedAdmin, auth_admin.UserAdmin):
             record(AuditKind.REGISTERED, subject=obj)
         elif "is_active" in form.changed_data:
             record(AuditKind.ENABLED if obj.is_active else AuditKind.DISABLED, subject=obj)
+        if change and "email" in form.changed_data:
+            record(AuditKind.EMAIL_CHANGED, subject=obj)
+        if limits := sorted({"rate_limit", "monthly_budget_micro"} & set(form.changed_data)):
+            record(AuditKind.LIMITS_CHANGED, subject=obj, limits=limits)
         if "is_superuser" in form.changed_data:
             record(AuditKind.RIGHTS_CHANGED, subject=obj, superuser=obj.is_superuser)
 
@@ -151,7 +175,7 @@ class UserAdmin(RecordedAdmin, auth_admin.UserAdmin):
         record_rights(before, names_of(user.user_permissions.all()), subject=user)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        with acting(user_of(request), request=request):
+        with acting(user_of(request)):
             return super().user_change_password(request, id, form_url)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
@@ -169,7 +193,7 @@ class UserAdmin(RecordedAdmin, auth_admin.UserAdmin):
 
     def _erase(self, request: HttpRequest, user: User) -> HttpResponse:
         try:
-            erase(user, actor=user_of(request), request=request)
+            erase(user, actor=user_of(request))
         except SiteError as error:
             messages.error(request, describe(error).message)
             return redirect("admin:accounts_user_change", user.pk)

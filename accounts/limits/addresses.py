@@ -4,6 +4,7 @@ The address is that of the peer. Behind a proxy named in TRUSTED_PROXIES, uvicor
 in its place before Django sees it: the right-most of X-Forwarded-For that is no trusted proxy.
 """
 
+from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -26,6 +27,10 @@ def _counted_as(remote_addr: str) -> str:
     if address is None:
         return UNKNOWN
     return str(address) if address.version == 4 else _network(address, 64)
+
+
+current_network: ContextVar[str] = ContextVar("network", default="")
+"""The network that the running code's request came from; empty outside of one."""
 
 
 @lru_cache(CACHED)

@@ -1,5 +1,6 @@
 """What is counted, and what follows from it; wherever the counting is done."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,14 @@ class Verdict:
     """Until the oldest counted request of that bucket falls out of its window."""
     retry_after: float
     """Seconds after which the same call is allowed if nobody else asks; 0 where it is allowed now."""
+
+    def headers(self) -> dict[str, str]:
+        """What an answer says of the limits."""
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(math.ceil(self.reset_seconds)),
+        }
 
     def raise_if_refused(self) -> None:
         if not self.allowed:

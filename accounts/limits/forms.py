@@ -10,6 +10,8 @@ from django_ratelimit.core import get_usage
 from redis.exceptions import RedisError
 
 from accounts.limits.addresses import client_address
+from accounts.limits.buckets import Hit
+from accounts.limits.rate_limits import rate_limiter
 from accounts.limits.shared_redis import shared_redis
 from llmsite.core.errors import RateLimited
 
@@ -27,7 +29,14 @@ def count_form(request: HttpRequest, group: str) -> None:
         return
     shared_redis.outage.worked()
     if usage["should_limit"]:
-        raise RateLimited(retry_after=float(usage["time_left"]))
+        # In the last second of a window 0 are left; the next one begins within a second.
+        raise RateLimited(retry_after=max(1.0, usage["time_left"]))
+
+
+def count_try(request: HttpRequest, group: str) -> None:
+    """Count one try of `group` by its address, exactly. Raises RateLimited after too many."""
+    address = client_address(request.META.get("REMOTE_ADDR", ""))
+    rate_limiter.hit_sync(Hit(f"{group}-from:{address}", settings.LOGIN_RATE_LIMIT)).raise_if_refused()
 
 
 def _address(group: str, request: HttpRequest) -> str:

@@ -4,7 +4,7 @@ from accounts.models.api_keys import ApiKey, Scope, access_api_key
 from accounts.models.audit import AuditEvent
 from accounts.models.ledger import LedgerEntry, Reservation, Spending
 from accounts.models.sign_ins import RefreshToken, Session, access_session
-from accounts.models.users import Team, User
+from accounts.models.users import RoleGrant, Team, User
 
 __all__ = [
     "ApiKey",
@@ -12,6 +12,7 @@ __all__ = [
     "LedgerEntry",
     "RefreshToken",
     "Reservation",
+    "RoleGrant",
     "Scope",
     "Session",
     "Spending",

@@ -9,6 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.recent import forget_what_changed
 from llmsite.core.errors import NotFound
+from llmsite.core.rates import validate_rate
+
+RATE_FORM = r"^[1-9][0-9]*/[smhd]\Z"
+"""The normal form of a rate, for constraints: PostgreSQL and Python (in SQLite) read it alike."""
 
 
 class Scope(models.TextChoices):
@@ -65,6 +69,7 @@ class ApiKey(models.Model):
         _("rate limit"),
         max_length=20,
         blank=True,
+        validators=[validate_rate],
         help_text=_("Such as 20/m, beside the limit of its owner; empty: none of its own."),
     )
     monthly_budget_micro = models.BigIntegerField(
@@ -89,6 +94,9 @@ class ApiKey(models.Model):
             models.CheckConstraint(
                 condition=Q(monthly_budget_micro=None) | Q(monthly_budget_micro__gte=0),
                 name="accounts_apikey_budget_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(rate_limit="") | Q(rate_limit__regex=RATE_FORM), name="accounts_apikey_rate"
             ),
         ]
 

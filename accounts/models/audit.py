@@ -1,16 +1,33 @@
 """What happened to accounts, and who did it. Written once, never changed."""
 
 import uuid
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+_Row = TypeVar("_Row", bound=models.Model, covariant=True)
+
+
+class WrittenOnceQuerySet(models.QuerySet[_Row]):
+    """Rows to read. SQLite's triggers let rows be deleted, so what asks for that has to be refused here."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"a {self.model.__name__} is never changed")
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"a {self.model.__name__} is never changed")
+
+    def delete(self) -> NoReturn:
+        raise TypeError(f"a {self.model.__name__} is never deleted")
+
 
 class WrittenOnce(models.Model):
     """A row that is added and then stays as it is; the database refuses changes too (migration 0003)."""
+
+    objects = WrittenOnceQuerySet.as_manager()
 
     class Meta:
         abstract = True
@@ -38,6 +55,8 @@ class AuditKind(models.TextChoices):
     ROLE_GRANTED = "role_granted", _("role granted")
     ROLE_REMOVED = "role_removed", _("role removed")
     RIGHTS_CHANGED = "rights_changed", _("rights changed")
+    EMAIL_CHANGED = "email_changed", _("e-mail address changed")
+    LIMITS_CHANGED = "limits_changed", _("limits changed")
     ENABLED = "enabled", _("account enabled")
     DISABLED = "disabled", _("account disabled")
     CHAT_READ = "chat_read", _("chat read by staff")
@@ -63,12 +82,12 @@ class AuditEvent(WrittenOnce):
     class Meta:
         verbose_name = _("audit event")
         verbose_name_plural = _("audit log")
-        ordering = ("-created_at", "id")
+        ordering = ("-created_at", "-id")
         constraints = [
             models.CheckConstraint(condition=Q(kind__in=AuditKind.values), name="accounts_audit_kind"),
         ]
         indexes = [
-            models.Index(fields=["-created_at", "id"], name="accounts_audit_newest"),
+            models.Index(fields=["created_at", "id"], name="accounts_audit_by_time"),
             models.Index(fields=["subject", "-created_at"], name="accounts_audit_by_subject"),
         ]
 

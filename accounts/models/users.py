@@ -8,8 +8,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models.api_keys import ApiKey
+from accounts.models.api_keys import RATE_FORM, ApiKey
 from accounts.models.sign_ins import Session
+from llmsite.core.rates import validate_rate
 
 
 class User(AbstractUser):
@@ -21,6 +22,7 @@ class User(AbstractUser):
         _("rate limit"),
         max_length=20,
         blank=True,
+        validators=[validate_rate],
         help_text=_("Such as 120/m; empty: the site's RATE_LIMIT."),
     )
     monthly_budget_micro = models.BigIntegerField(
@@ -40,17 +42,39 @@ class User(AbstractUser):
                 condition=Q(monthly_budget_micro=None) | Q(monthly_budget_micro__gte=0),
                 name="accounts_user_budget_not_negative",
             ),
+            models.CheckConstraint(
+                condition=Q(rate_limit="") | Q(rate_limit__regex=RATE_FORM), name="accounts_user_rate"
+            ),
         ]
+
+    def set_unusable_password(self) -> None:
+        super().set_unusable_password()
+        self._lost_its_password = True
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """A new password ends all sign-ins that the old one opened, and disabling ends the keys too."""
         # Django keeps the raw password here from `set_password` to `save`, but not while it renews a hash.
-        has_new_password = self.__dict__.get("_password") is not None and not self._state.adding
+        given = self.__dict__.get("_password") is not None or "_lost_its_password" in self.__dict__
+        has_new_password = given and not self._state.adding
         super().save(*args, **kwargs)
+        self.__dict__.pop("_lost_its_password", None)
         if has_new_password or not self.is_active:
             Session.objects.filter(user=self).revoke()
         if not self.is_active:
             ApiKey.objects.filter(user=self).revoke()
+
+
+class RoleGrant(models.Model):
+    """That a role was once given a permission: what is taken from it later does not come back by itself."""
+
+    role = models.CharField(max_length=150)
+    permission = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["role", "permission"], name="accounts_rolegrant_once")]
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.permission}"
 
 
 class Team(models.Model):

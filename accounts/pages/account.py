@@ -68,10 +68,12 @@ def change_email(request: HttpRequest) -> HttpResponse:
     user, form = user_of(request), EmailForm(request.POST)
     if not form.is_valid():
         return _again(request, "email_form", form)
-    if refusal := wrong_password(request, user, form):
+    if refusal := wrong_password(user, form):
         return _again(request, "email_form", form, refusal)
     user.email = form.cleaned_data["email"]
-    user.save(update_fields=["email"])
+    with transaction.atomic():
+        user.save(update_fields=["email"])
+        record(AuditKind.EMAIL_CHANGED, subject=user)
     messages.success(request, _("Your e-mail address is saved."))
     return _at("profile")
 
@@ -101,7 +103,7 @@ def end_other_sessions(request: HttpRequest) -> HttpResponse:
 def _end(request: HttpRequest, sessions: Any) -> int:
     ended: int = sessions.revoke()
     if ended:
-        record(AuditKind.SESSION_ENDED, subject=user_of(request), request=request, count=ended)
+        record(AuditKind.SESSION_ENDED, subject=user_of(request), count=ended)
     return ended
 
 
@@ -116,7 +118,7 @@ def add_key(request: HttpRequest) -> HttpResponse:
         raise NotAllowed
     if not form.is_valid():
         return _again(request, "key_form", form)
-    key, text = create_key(user, form.cleaned_data["name"], request=request, **form.limits())
+    key, text = create_key(user, form.cleaned_data["name"], **form.limits())
     example = _example(request.build_absolute_uri("/api/predict"), key, text)
     return render(request, "accounts/key_created.html", {"key": key, "text": text, "example": example})
 
@@ -141,7 +143,7 @@ def _example(address: str, key: ApiKey, text: str) -> str:
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     user = user_of(request)
     key = access_api_key(user, pk)
-    revoke_key(key, actor=user, request=request)
+    revoke_key(key, actor=user)
     messages.success(request, _("The key “%(name)s” is revoked.") % {"name": key.name})
     return _at("keys")
 
@@ -152,7 +154,7 @@ def revoke(request: HttpRequest, pk: int) -> HttpResponse:
 @form_of_account
 def download(request: HttpRequest) -> HttpResponse:
     user = user_of(request)
-    record(AuditKind.DATA_DOWNLOADED, subject=user, request=request)
+    record(AuditKind.DATA_DOWNLOADED, subject=user)
     options = {"ensure_ascii": False, "indent": 2}
     response = JsonResponse(export_of(user), json_dumps_params=options)
     name = f"llmsite-{user.username}-{timezone.now():%Y-%m-%d}.json"
@@ -166,10 +168,10 @@ def delete(request: HttpRequest) -> HttpResponse:
     form = DeletionForm(request.POST, user=user)
     if not form.is_valid():
         return _again(request, "deletion_form", form)
-    if refusal := wrong_password(request, user, form):
+    if refusal := wrong_password(user, form):
         return _again(request, "deletion_form", form, refusal)
     try:
-        erase(user, actor=user, request=request)
+        erase(user, actor=user)
     except LastAdministrator as error:
         form.add_error(None, describe(error).message)
         return _again(request, "deletion_form", form, describe(error))

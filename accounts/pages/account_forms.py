@@ -12,11 +12,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.forms import CurrentPasswordField
+from accounts.key_choices import offered_models
 from accounts.ledger import MICRO
 from accounts.models import Scope, User
-from accounts.pages.key_choices import offered_models
-from accounts.pages.sign_in_forms import CurrentPasswordField
-from llmsite.core.rates import Rate
+from llmsite.core.rates import normal_rate
 
 
 class AccountForm(forms.Form):
@@ -37,9 +37,12 @@ class EmailForm(AccountForm):
     password = CurrentPasswordField(label=gettext_lazy("Your password"))
 
 
-class NewPasswordForm(SetPasswordForm):
-    password = CurrentPasswordField(label=gettext_lazy("Current password"))
+class ResetPasswordForm(SetPasswordForm):
     revoke_keys = forms.BooleanField(label=gettext_lazy("Also revoke my API keys"), required=False)
+
+
+class NewPasswordForm(ResetPasswordForm):
+    password = CurrentPasswordField(label=gettext_lazy("Current password"))
 
     field_order = ("password", "new_password1", "new_password2", "revoke_keys")
 
@@ -122,10 +125,7 @@ class KeyForm(AccountForm):
 
     def clean_rate_limit(self) -> str:
         text = self.cleaned_data["rate_limit"]
-        try:
-            return str(Rate.parse(text)) if text else ""
-        except ValueError:
-            raise ValidationError(_("A rate is a number per s, m, h or d, such as 20/m.")) from None
+        return normal_rate(text) if text else ""
 
     def limits(self) -> dict[str, Any]:
         values = self.cleaned_data

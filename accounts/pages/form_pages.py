@@ -4,16 +4,13 @@ import math
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from accounts.limits.addresses import client_address
-from accounts.limits.forms import count_form
-from accounts.limits.rate_limits import Hit, rate_limiter
+from accounts.limits.forms import count_form, count_try
 from accounts.models import User
-from accounts.passwords import check_password
+from accounts.passwords import confirm_password
 from llmsite.core.errors import PublicError, RateLimited, WrongCredentials, describe
 
 
@@ -47,22 +44,21 @@ def _focus_on_error(form: forms.BaseForm) -> None:
 
 def too_often(request: HttpRequest, group: str) -> PublicError | None:
     """Count a form that was sent; the refusal where its address has sent too many of this group."""
-    address = client_address(request.META.get("REMOTE_ADDR", ""))
     try:
         count_form(request, group)
-        rate_limiter.hit_sync(Hit(f"{group}-from:{address}", settings.LOGIN_RATE_LIMIT)).raise_if_refused()
+        count_try(request, group)
     except RateLimited as error:
         return describe(error)
     return None
 
 
-def wrong_password(request: HttpRequest, user: User, form: forms.Form) -> PublicError | None:
+def wrong_password(user: User, form: forms.Form) -> PublicError | None:
     """Why the password in a valid form of a signed-in user is not taken; None where it is theirs.
 
-    The form then says so too. Each try counts in the limits of logging in.
+    The form then says so too.
     """
     try:
-        check_password(user.username, form.cleaned_data["password"], request)
+        confirm_password(user, form.cleaned_data["password"])
     except RateLimited as error:
         form.add_error(None, describe(error).message)
         return describe(error)

@@ -3,7 +3,6 @@
 from channels.db import database_sync_to_async
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.forms import SetPasswordForm
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -14,15 +13,16 @@ from django.views.decorators.http import require_GET, require_http_methods
 from accounts.audit import record
 from accounts.authentication import user_of
 from accounts.cookies import set_cookies
+from accounts.forms import ResetForm
 from accounts.keys import revoke_key
 from accounts.models import ApiKey, User
 from accounts.models.audit import AuditKind
-from accounts.pages.account_forms import NewPasswordForm
+from accounts.pages.account_forms import NewPasswordForm, ResetPasswordForm
 from accounts.pages.form_pages import form_page, too_often, wrong_password
 from accounts.pages.password_reset import send_links, user_of_link
-from accounts.pages.sign_in_forms import ResetForm
 from accounts.tokens import TokenPair, sign_in
 from llmsite.core.background import spawn
+from llmsite.core.errors import WrongCredentials
 
 
 @sensitive_post_parameters()
@@ -32,7 +32,7 @@ def change(request: HttpRequest) -> HttpResponse:
     user, refusal = user_of(request), None
     form = NewPasswordForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        refusal = wrong_password(request, user, form)
+        refusal = wrong_password(user, form)
         if refusal is None:
             pair = _change(request, user, form)
             messages.success(request, _("Your password is changed, and all other devices are logged out."))
@@ -42,13 +42,22 @@ def change(request: HttpRequest) -> HttpResponse:
 
 @transaction.atomic
 def _change(request: HttpRequest, user: User, form: NewPasswordForm) -> TokenPair:
-    """The new password ends all sign-ins; this browser gets a new one at once."""
+    """The new password ends all sign-ins; this browser gets a new one at once.
+
+    Raises WrongCredentials where somebody else has changed it since the old one was checked.
+    """
+    if not User.objects.select_for_update().filter(pk=user.pk, password=user.password).exists():
+        raise WrongCredentials
+    _save(AuditKind.PASSWORD_CHANGED, user, form)
+    return sign_in(user, request=request)
+
+
+def _save(kind: AuditKind, user: User, form: ResetPasswordForm) -> None:
     form.save()
-    record(AuditKind.PASSWORD_CHANGED, subject=user, request=request)
+    record(kind, subject=user)
     if form.cleaned_data["revoke_keys"]:
         for key in ApiKey.objects.visible_to(user):
-            revoke_key(key, actor=user, request=request)
-    return sign_in(user, request=request)
+            revoke_key(key, actor=user)
 
 
 @require_http_methods(["GET", "POST"])
@@ -80,10 +89,9 @@ def reset_confirm(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     user = user_of_link(uid, token)
     if user is None:
         return render(request, "accounts/password_reset_invalid.html", status=410)
-    form = SetPasswordForm(user, request.POST or None)
+    form = ResetPasswordForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        form.save()
-        record(AuditKind.PASSWORD_RESET, subject=user, request=request)
+        _save(AuditKind.PASSWORD_RESET, user, form)
         return redirect("password-reset-done")
     return form_page(request, "accounts/password_reset_confirm.html", form)
 

@@ -8,13 +8,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.authentication import user_of
-from accounts.cookies import end_sign_in, set_cookies
+from accounts.cookies import begin_sign_in, end_sign_in
+from accounts.forms import LoginForm, RegisterForm
 from accounts.limits.forms import count_form
 from accounts.models import User
 from accounts.pages.form_pages import form_page, too_often
-from accounts.pages.sign_in_forms import LoginForm, RegisterForm
 from accounts.passwords import check_password
-from accounts.tokens import sign_in
 from llmsite.core.errors import NotAllowed, PublicError, RateLimited, WrongCredentials, describe
 
 
@@ -46,7 +45,7 @@ def register(request: HttpRequest) -> HttpResponse:
     form, refusal = RegisterForm(request.POST or None), None
     if request.method == "POST":
         refusal = too_often(request, "register")
-        if not refusal and (user := form.register(request=request)):
+        if not refusal and (user := form.register()):
             return _signed_in(request, user)
     return _sign_in_page(request, "accounts/register.html", form, refusal)
 
@@ -80,9 +79,7 @@ def _sign_in_page(
 
 
 def _signed_in(request: HttpRequest, user: User) -> HttpResponse:
-    # A new sign-in replaces the one this browser had, so that none is left behind unseen.
-    pair = sign_in(user, request=request)
-    return set_cookies(end_sign_in(request, redirect(_next_page(request))), pair)
+    return begin_sign_in(request, redirect(_next_page(request)), user)
 
 
 def _next_page(request: HttpRequest) -> str:

@@ -49,6 +49,8 @@ def form_of(client, user, **changes):
         value = changes.pop(name) if name in changes else form.get_initial_for_field(field, name)
         if value in (None, False):
             continue
+        if name == "monthly_budget_micro":
+            value = field.prepare_value(value)
         if name in ("last_login", "date_joined"):
             values[f"{name}_0"], values[f"{name}_1"] = value.date().isoformat(), value.time().isoformat()
         elif hasattr(value, "all") or isinstance(value, list):
@@ -81,7 +83,7 @@ def test_an_admin_sets_limits_roles_and_teams(client, admin, alice):
         client,
         alice,
         rate_limit="5 / m",
-        monthly_budget_micro=7_000_000,
+        monthly_budget_micro="7",
         groups=roles,
         **{"Team_members-TOTAL_FORMS": 1, "Team_members-0-team": team.pk, "Team_members-0-user": alice.pk},
     )
@@ -475,3 +477,29 @@ def test_the_log_is_downloaded_by_those_only_who_may_see_it(role, client, alice)
     sign_in_client(client, alice)
 
     assert client.get(reverse("admin:accounts_auditevent_export")).status_code == 403
+
+
+class TestLimitsOfAUser:
+    """Staff give limits in the site's currency, and what they change is told."""
+
+    def test_a_budget_is_money(self, client, staff, alice):
+        sign_in_client(client, staff)
+
+        assert save(client, alice, monthly_budget_micro="5.50").status_code == 302
+
+        alice.refresh_from_db()
+        assert alice.monthly_budget_micro == 5_500_000
+        assert 'value="5.5"' in client.get(f"/admin/accounts/user/{alice.pk}/change/").content.decode()
+        assert save(client, alice, monthly_budget_micro="-1").status_code == 200
+
+    def test_what_is_changed_is_told_once(self, client, staff, alice):
+        sign_in_client(client, staff)
+        save(client, alice, email="new@example.org", monthly_budget_micro="5", rate_limit="9/m")
+        save(client, alice)
+
+        told = AuditEvent.objects.filter(subject=alice.pseudonym, actor=staff.pseudonym)
+        kinds = dict(told.values_list("kind", "data"))
+        assert kinds.keys() == {"email_changed", "limits_changed"}
+        assert told.count() == 2
+        assert kinds["limits_changed"] == {"limits": ["monthly_budget_micro", "rate_limit"]}
+        assert "example.org" not in str(kinds)

@@ -19,7 +19,8 @@ from django.urls import reverse
 from redis import Redis
 
 from accounts import erasure
-from accounts.erasure import erase
+from accounts.audit import record
+from accounts.erasure import erase, unfinished
 from accounts.keys import create_key
 from accounts.models import ApiKey, AuditEvent, LedgerEntry, Session, Team, User
 from accounts.models.audit import AuditKind
@@ -251,6 +252,79 @@ def test_an_erasure_that_failed_has_locked_out_and_is_run_again(alice, staff, mo
 
 
 @pytest.mark.django_db
+def test_what_is_gone_already_is_no_event(alice, staff):
+    stale = User.objects.get(pk=alice.pk)
+    erase(alice, actor=staff)
+    events = AuditEvent.objects.count()
+
+    receipt = erase(stale, actor=staff)
+
+    assert not any(receipt.counts.values())
+    assert AuditEvent.objects.count() == events
+
+
+@pytest.mark.django_db
+def test_an_account_that_goes_meanwhile_is_not_counted_twice(alice, staff, monkeypatch):
+    def overtaken(user):
+        User.objects.filter(pk=user.pk).delete()
+        return {"messages": 3}
+
+    monkeypatch.setattr(erasure, "_erasers", [overtaken])
+
+    receipt = erase(alice, actor=staff)
+
+    assert {name: count for name, count in receipt.counts.items() if count} == {"messages": 3}
+    assert AuditEvent.objects.get(kind=AuditKind.ERASED).data == {"counts": receipt.counts}
+
+
+@pytest.mark.django_db
+def test_unfinished_erasures_are_known_and_finished(make_user, staff, monkeypatch, caplog):
+    people = {name: make_user(name) for name in ("alice", "bob", "charlie", "disabled", "active")}
+    # Staff had disabled one of those who are erased, and enabled another again.
+    User.objects.filter(username__in=("bob", "disabled")).update(is_active=False)
+    record(AuditKind.DISABLED, subject=people["disabled"], actor=staff)
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "_erasers", [fail])
+        for name in ("alice", "bob", "charlie"):
+            with pytest.raises(ErasureUnfinished):
+                erase(User.objects.get(username=name), actor=staff)
+    assert caplog.text.count("erasure_unfinished") == 3
+    assert "Redis is away" in caplog.text
+    assert [user.username for user in unfinished()] == ["alice", "bob", "charlie"]
+    User.objects.filter(username="charlie").update(is_active=True)
+    assert [user.username for user in unfinished()] == ["alice", "bob"]
+    record(AuditKind.ENABLED, subject=people["charlie"], actor=staff)
+    User.objects.filter(username="charlie").update(is_active=False)
+
+    out = StringIO()
+    call_command("erase_user", "--unfinished", "--yes", stdout=out)
+
+    assert out.getvalue().count("Erased: ") == 2
+    left = set(User.objects.values_list("username", flat=True))
+    assert left == {"charlie", "disabled", "active", "staff"}
+    out = StringIO()
+    call_command("erase_user", "--unfinished", stdout=out)
+    assert out.getvalue() == "No erasure is unfinished.\n"
+
+
+@pytest.mark.django_db
+def test_one_that_fails_again_does_not_keep_the_others_from_their_end(alice, bob, staff, monkeypatch):
+    monkeypatch.setattr(erasure, "_erasers", [fail])
+    for user in (alice, bob):
+        with pytest.raises(ErasureUnfinished):
+            erase(user, actor=staff)
+    monkeypatch.setattr(erasure, "_erasers", [lambda user: fail(user) if user == alice else {}])
+    errors = StringIO()
+
+    with pytest.raises(CommandError, match="1 of 2 erasures are still unfinished"):
+        call_command("erase_user", "--unfinished", "--yes", stdout=StringIO(), stderr=errors)
+
+    assert errors.getvalue().startswith("alice: ")
+    assert [user.username for user in unfinished()] == ["alice"]
+    assert not User.objects.filter(pk=bob.pk).exists()
+
+
+@pytest.mark.django_db
 def test_the_last_superuser_cannot_go(staff, make_user):
     create_key(staff, "deploy")
     make_user("former", is_superuser=True, is_active=False)
@@ -403,6 +477,8 @@ def test_the_command_asks_for_the_name_again(typed, alice, monkeypatch):
         (("nobody", "--yes"), "no user named nobody"),
         (("staff", "--yes"), "only active superuser"),
         (("staff",), "--yes"),
+        ((), "required"),
+        (("staff", "--unfinished"), "not allowed with"),
     ],
 )
 def test_the_command_refuses_in_one_line(args, reason, staff):

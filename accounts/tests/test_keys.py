@@ -120,6 +120,7 @@ def test_keys_are_made_listed_and_revoked_by_their_owner_only(client, alice, cha
         ({"monthly_budget": "-1"}, "monthly_budget"),
         ({"monthly_budget": "much"}, "monthly_budget"),
         ({"models": "echo"}, "models"),
+        ({"models": ["nope"]}, "models"),
         ({"expires_at": "2001-01-01T00:00Z"}, "expires_at"),
         ({"scopes": ["x"]}, "scopes"),
     ],
@@ -141,7 +142,7 @@ def test_a_key_cannot_make_keys(client, alice):
     assert answer.status_code == 403
 
 
-def test_a_key_is_made_with_limits_of_its_own(client, alice):
+def test_a_key_is_made_with_limits_of_its_own(client, alice, models):
     sign_in_client(client, alice)
     given = {"models": ["echo"], "rate_limit": "20/m", "monthly_budget": "1.5", "scopes": ["chat"]}
 
@@ -209,3 +210,30 @@ def test_a_scope_reaches_no_further_than_its_owner(scope, alice, staff):
         else:
             with pytest.raises(NotAllowed):
                 credential.require(scope)
+
+
+def test_nobody_has_more_keys_than_a_page_can_show(client, alice, monkeypatch):
+    monkeypatch.setattr("accounts.keys.MOST_KEYS", 2)
+    sign_in_client(client, alice)
+
+    def make(path, **values):
+        return client.post(path, {"name": "laptop", **values}, content_type="application/json")
+
+    made = [make("/api/auth/keys").status_code for _ in range(3)]
+    page = client.post("/account/keys/", {"name": "laptop"})
+
+    assert made == [201, 201, 400]
+    assert page.status_code == 400
+    assert ApiKey.objects.count() == 2
+
+
+def test_the_list_comes_in_pages(client, alice):
+    for number in range(3):
+        create_key(alice, str(number))
+    sign_in_client(client, alice)
+
+    first = client.get("/api/auth/keys?limit=2").json()
+    second = client.get(first["next"]).json()
+
+    assert [key["name"] for key in first["results"] + second["results"]] == ["2", "1", "0"]
+    assert second["next"] is None

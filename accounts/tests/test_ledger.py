@@ -14,7 +14,7 @@ from accounts import ledger
 from accounts.keys import create_key
 from accounts.ledger import as_money, correct, cost_micro, remaining, reserve, settle, usage_of
 from accounts.models import LedgerEntry, Reservation, Spending
-from llmsite.core.errors import BudgetExhausted
+from llmsite.core.errors import BudgetExhausted, BudgetReserved, BudgetTooSmall
 
 PRICES = {"input_price": Decimal("3"), "output_price": Decimal("15")}
 
@@ -298,17 +298,32 @@ class TestBudgets:
     def test_a_month_starts_anew_and_the_refusal_says_when(self, alice, at):
         give_budget(alice, 1800)
         at(2026, 12, 31, 23, 59, 0)
-        ask(alice)
+        settle(ask(alice), input_tokens=10, output_tokens=2, estimated=False)
         with pytest.raises(BudgetExhausted) as refused:
             ask(alice)
         assert refused.value.retry_after == 60
 
         at(2027, 1, 1)
-        ask(alice)
+        settle(ask(alice), input_tokens=10, output_tokens=2, estimated=False)
 
         with pytest.raises(BudgetExhausted) as refused:
             ask(alice)
         assert refused.value.retry_after == 31 * 86_400
+
+    def test_a_refusal_says_what_stands_in_the_way(self, alice):
+        give_budget(alice, 1800)
+        call = ask(alice)
+        with pytest.raises(BudgetReserved) as refused:
+            ask(alice)
+        assert refused.value.retry_after < 60
+
+        settle(call, input_tokens=0, output_tokens=0, estimated=False)
+        settle(ask(alice), input_tokens=0, output_tokens=0, estimated=False)
+
+        give_budget(alice, 1799)
+        with pytest.raises(BudgetTooSmall) as refused:
+            ask(alice)
+        assert refused.value.retry_after is None
 
     def test_a_call_belongs_to_the_month_in_which_it_was_asked(self, alice, at):
         at(2026, 2, 28, 23, 59, 59)

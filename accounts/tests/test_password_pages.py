@@ -13,7 +13,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from accounts.keys import create_key, find_key
-from accounts.models import AuditEvent, User
+from accounts.models import ApiKey, AuditEvent, User
 from accounts.pages import password_reset
 from accounts.tokens import rotate, sign_in
 from conftest import PASSWORD, sign_in_client
@@ -222,13 +222,23 @@ class TestConfirm:
         return Client().post(link, {"new_password1": NEW, "new_password2": NEW, **values})
 
     def test_it_ends_all_sign_ins_and_is_audited(self, alice):
-        pair, link = sign_in(alice), link_of(alice)
+        pair = sign_in(alice)
+        alice.refresh_from_db()  # A link ends with the next sign-in.
+        create_key(alice, "laptop")
 
-        assert self.choose(link).status_code == 302
+        assert self.choose(link_of(alice)).status_code == 302
 
         with pytest.raises(NotSignedIn):
             rotate(pair.refresh)
+        assert ApiKey.objects.visible_to(alice).count() == 1
         assert AuditEvent.objects.filter(kind="password_reset", subject=alice.pseudonym).count() == 1
+
+    def test_the_keys_end_too_where_that_is_ticked(self, alice):
+        create_key(alice, "laptop")
+
+        self.choose(link_of(alice), revoke_keys="on")
+
+        assert not ApiKey.objects.visible_to(alice).exists()
 
     def test_a_used_link_opens_nothing(self, alice):
         link = link_of(alice)

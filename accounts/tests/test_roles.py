@@ -5,6 +5,7 @@ from io import StringIO
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
@@ -58,17 +59,70 @@ def test_permissions_that_do_not_exist_yet_are_made_first():
     assert roles.names_of(group("admin").permissions.all()) == roles.permissions_of("admin")
 
 
-def test_a_role_waits_for_its_permissions(monkeypatch):
-    """As in a database that is migrated step by step: a role once made would stay without them."""
-    group("curator").delete()
-    with monkeypatch.context() as patch:
-        patch.setitem(roles._permissions, "curator", {"accounts.curate", "later.view_thing"})
-        run()
-    assert not Group.objects.filter(name="curator").exists()
+def make_permission(codename):
+    owner = ContentType.objects.get_for_model(User)
+    return Permission.objects.create(content_type=owner, codename=codename, name=codename)
+
+
+@pytest.fixture
+def contributed(monkeypatch):
+    """An app of later, or of a later version, gives the operators a permission of its own."""
+    operator = {*roles._permissions["operator"], "accounts.view_thing"}
+    monkeypatch.setitem(roles._permissions, "operator", operator)
+
+
+def things_of(role):
+    return group(role).permissions.filter(codename="view_thing").count()
+
+
+def test_what_is_contributed_later_reaches_a_role_that_exists(contributed):
+    group("operator").permissions.remove(Permission.objects.get(codename="operate"))
+    make_permission("view_thing")
 
     run()
 
-    assert roles.names_of(group("curator").permissions.all()) == {"accounts.curate"}
+    assert (things_of("operator"), things_of("admin"), things_of("curator")) == (1, 1, 0)
+    assert not group("operator").permissions.filter(codename="operate").exists()
+
+
+def test_a_permission_is_given_once(contributed):
+    make_permission("view_thing")
+    run()
+    group("operator").permissions.clear()
+
+    run()
+
+    assert (things_of("operator"), things_of("admin")) == (0, 1)
+
+
+def test_a_permission_that_does_not_exist_yet_comes_with_the_rest(contributed):
+    """As in a database that is migrated step by step."""
+    group("operator").delete()
+    run()
+    assert roles.names_of(group("operator").permissions.all()) == roles.permissions_of("operator") - {
+        "accounts.view_thing"
+    }
+    make_permission("view_thing")
+
+    run()
+
+    assert roles.names_of(group("operator").permissions.all()) == roles.permissions_of("operator")
+
+
+def test_a_database_that_has_everything_is_left_alone(django_assert_num_queries):
+    with django_assert_num_queries(2):
+        run()
+
+
+def test_of_those_who_are_there_already_all_are_members_and_staff_stay_staff(alice, bob, staff):
+    bob.groups.set([group("operator")])
+    Group.objects.exclude(name="operator").delete()
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+
+    run()
+
+    assert {user.username for user in group("member").user_set.all()} == {"alice", "bob", "staff"}
+    assert [user.username for user in group("curator").user_set.all()] == ["alice"]
 
 
 def test_everybody_begins_as_a_member_and_may_have_keys(alice):

@@ -10,8 +10,8 @@ from django.core.management import CommandError
 from django.utils import timezone
 
 from accounts.keys import create_key
-from accounts.ledger import remaining
-from accounts.models import LedgerEntry, Reservation
+from accounts.ledger import remaining, this_month
+from accounts.models import LedgerEntry, Reservation, Spending
 from conftest import bearer
 from inference.models import ChatModelConfig, Conversation, Generation
 from inference.providers import scripted
@@ -36,6 +36,12 @@ def give_budget(holder, micro):
     holder.save()
 
 
+async def spend(user, micro):
+    """Use up a budget of so much."""
+    await give_budget(user, micro)
+    await Spending.objects.acreate(holder=f"user:{user.pseudonym}", month=this_month(), spent_micro=micro)
+
+
 @pytest.mark.usefixtures("priced", "settled")
 class TestDoors:
     @pytest.mark.parametrize("door", DOORS)
@@ -52,7 +58,7 @@ class TestDoors:
 
     @pytest.mark.parametrize("path", ["/api/predict", "/api/predict/stream"])
     async def test_the_refusal_says_when_the_budget_starts_anew(self, path, alice):
-        await give_budget(alice, 100)
+        await spend(alice, 10**9)
 
         answer = await post(alice, path, {"prompt": "Hello"})
 
@@ -64,7 +70,7 @@ class TestDoors:
         assert not await Conversation.objects.aexists()
 
     async def test_a_socket_is_told_the_same(self, alice):
-        await give_budget(alice, 100)
+        await spend(alice, 10**9)
         socket = await connect(alice)
         await socket.send_json_to({"type": "ask", "prompt": "Hello"})
 
@@ -154,7 +160,7 @@ async def test_a_budget_for_one_call_admits_one_of_twenty_over_four_processes(st
             assert sorted(answer.status_code for answer in answers) == [200] + [429] * 19
             assert (await sync_to_async(remaining)(alice)).left_micro == 0
             for answer in refused:
-                assert json.loads(await answer.aread())["error"]["code"] == "budget_exhausted"
+                assert json.loads(await answer.aread())["error"]["code"] == "budget_reserved"
                 assert int(answer.headers["Retry-After"]) > 0
 
             await stop_all(clients[1])

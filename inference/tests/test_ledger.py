@@ -10,20 +10,21 @@ from uuid import uuid4
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import Sum
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.keys import create_key
-from accounts.ledger import remaining, usage_of
+from accounts.ledger import correct, remaining, usage_of
 from accounts.models import LedgerEntry, Reservation, Spending
 from conftest import bearer
 from inference import generations
 from inference.admission import admit
 from inference.ask import Ask
 from inference.live import live_answers
+from inference.management.commands import correct_usage
 from inference.models import ChatModelConfig, Conversation, Generation, Message
 from inference.pipeline import complete
 from inference.providers import reset_providers, scripted
@@ -348,6 +349,34 @@ class TestReports:
             await sync_to_async(corrected)(f"{good}\n{line.replace('CALL', call)}")
 
         assert await LedgerEntry.objects.acount() == 2
+
+    async def test_what_breaks_off_is_finished_with_the_same_file(self, alice, monkeypatch):
+        for _ in range(5):
+            scripted.play(Script(pieces=("a", "b"), reports_usage=False))
+            await complete(Ask(user=alice, door="test", prompt="one two"))
+        calls = [entry.call async for entry in LedgerEntry.objects.order_by("pk")]
+        lines = "\n".join(
+            json.dumps({"call": str(call), "input_tokens": 1, "output_tokens": 1}) for call in calls
+        )
+        tries = []
+
+        def locked_at_the_fourth(*args, **values):
+            tries.append(args)
+            if len(tries) == 4:
+                raise OperationalError("database is locked")
+            return correct(*args, **values)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(correct_usage, "AT_ONCE", 2)
+            patch.setattr(correct_usage, "correct", locked_at_the_fourth)
+            with pytest.raises(CommandError, match="2 of 5 lines were booked, then: database is locked"):
+                await sync_to_async(corrected)(lines)
+
+        # The third was in one transaction with the fourth.
+        assert await LedgerEntry.objects.filter(kind="correction").acount() == 2
+        result = await sync_to_async(corrected)(lines)
+        assert (result["corrected"], result["unchanged"]) == (3, 2)
+        assert (await sync_to_async(corrected)(lines))["corrected"] == 0
 
     def test_a_file_that_is_not_there_is_one_line(self):
         with pytest.raises(CommandError, match="nowhere"):

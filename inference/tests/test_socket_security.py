@@ -1,5 +1,8 @@
 """Sockets: who may open one, how many, how often they may speak, and that they end with their sign-in."""
 
+import asyncio
+import socket
+from base64 import b64encode
 from contextlib import ExitStack
 from datetime import timedelta
 from types import SimpleNamespace
@@ -20,8 +23,11 @@ from accounts.tests.two_processes import cookies
 from accounts.tokens import sign_in
 from accounts.websocket import MOST_SOCKETS, SIGNED_OUT, TOO_MANY
 from conftest import bearer
+from inference.live import live_answers
+from inference.models import Generation
 from inference.providers import scripted
 from inference.tests.doors import connect
+from inference.tests.waiting import until
 from llmsite.asgi import application
 from llmsite.core.rates import Rate
 from llmsite.testing.site import Site
@@ -216,8 +222,8 @@ async def test_a_user_has_so_many_sockets_and_others_have_their_own(alice, bob, 
     again = await connect(alice)
     await again.send_json_to({"type": "ask", "prompt": "Hello?", "model": "echo"})
     assert (await again.receive_json_from())["type"] == "started"
-    for socket in (*sockets, again):
-        await socket.disconnect()
+    for one in (*sockets, again):
+        await one.disconnect()
 
 
 def test_sockets_are_counted_over_all_processes(alice, models):
@@ -269,3 +275,53 @@ async def test_a_handshake_over_the_limit_is_refused_before_it_is_accepted(alice
     settings.RATE_LIMIT, settings.RATE_LIMIT_ADDRESS = Rate(100, 60), Rate(1, 60)
     assert not await opens(**OWN)
     assert not await opens(**OWN, **headers)
+
+
+class TestHandshakes:
+    """A request to open a socket is answered like any other."""
+
+    def shake(self, site, **headers):
+        request = (
+            b"GET /ws/chat/ HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        )
+        request += b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + b64encode(b"0" * 16) + b"\r\n"
+        for name, value in headers.items():
+            request += f"{name}: {value}\r\n".encode()
+        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+            connection.sendall(request + b"\r\n")
+            head = connection.makefile("rb")
+            status = int(head.readline().split()[1])
+            lines = iter(head.readline, b"\r\n")
+            return status, dict(line.decode().strip().lower().split(": ", 1) for line in lines)
+
+    def test_every_answer_names_itself_and_what_is_left(self, alice):
+        headers = bearer(alice)
+        with Site(RATE_LIMIT="2/m") as site:
+            answers = [self.shake(site), *(self.shake(site, **headers) for _ in range(3))]
+
+        assert [status for status, _ in answers] == [403, 101, 101, 429]
+        for _, given in answers:
+            assert given["x-request-id"]
+            assert {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"} <= given.keys()
+        assert 0 < int(answers[-1][1]["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("ended", [lambda: ApiKey.objects.all().revoke()], ids=["key revoked"])
+async def test_a_plain_answer_stops_when_its_credential_ends(ended, alice, models, monkeypatch):
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
+    headers = await sync_to_async(bearer)(alice)
+    asked = asyncio.ensure_future(
+        AsyncClient().post(
+            "/api/predict",
+            {"prompt": "hi", "model": "endless"},
+            content_type="application/json",
+            headers=headers,
+        )
+    )
+    await until(lambda: live_answers)
+
+    await sync_to_async(ended)()
+
+    assert (await asked).status_code == 401
+    await until(lambda: not live_answers)
+    assert (await Generation.objects.aget()).status == "stopped"

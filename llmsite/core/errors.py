@@ -89,7 +89,17 @@ class RateLimited(SiteError):
 
 
 class BudgetExhausted(SiteError):
-    """What the call may cost is more than the budget of the month still has. Data: retry_after (seconds)."""
+    """The budget of the month does not bear what the call may cost. Data: retry_after (seconds)."""
+
+
+class BudgetReserved(BudgetExhausted):
+    """It would, but for what calls under way have set aside. Data: retry_after."""
+
+    retry_after = 5.0
+
+
+class BudgetTooSmall(BudgetExhausted):
+    """The call may cost more than the whole budget of any month."""
 
 
 class ModelNotFound(SiteError):
@@ -184,7 +194,19 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     ModelNotAllowed: ErrorRow(403, "model_not_allowed", _("This API key may not ask the model “{model}”.")),
     RateLimited: ErrorRow(429, "rate_limited", _("Too many requests. Wait a moment and try again.")),
     BudgetExhausted: ErrorRow(
-        429, "budget_exhausted", _("The budget of this month is used up. It starts anew with the next month.")
+        429,
+        "budget_exhausted",
+        _("What is left of this month’s budget is less than this may cost. Next month it starts anew."),
+    ),
+    BudgetReserved: ErrorRow(
+        429,
+        "budget_reserved",
+        _("Answers that are being written have set aside the rest of the budget. Try again in a moment."),
+    ),
+    BudgetTooSmall: ErrorRow(
+        429,
+        "budget_too_small",
+        _("This may cost more than the whole budget of a month. Ask for a shorter answer (max_tokens)."),
     ),
     LastAdministrator: ErrorRow(
         409,

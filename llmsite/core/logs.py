@@ -34,6 +34,13 @@ class WithTraceback(logging.Filter):
         return record.exc_info is not None
 
 
+class WithoutDenials(logging.Filter):
+    """Drops what uvicorn says, as an error, of every socket that is refused with an HTTP answer."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("ASGI callable returned without completing handshake")
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """The value of Django's LOGGING. People at a terminal get readable lines, everything else JSON."""
     renderer: Any = structlog.processors.JSONRenderer()
@@ -57,14 +64,17 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"site": formatter},
-        "filters": {"with_traceback": {"()": "llmsite.core.logs.WithTraceback"}},
+        "filters": {
+            "with_traceback": {"()": "llmsite.core.logs.WithTraceback"},
+            "without_denials": {"()": "llmsite.core.logs.WithoutDenials"},
+        },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "site"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # Our own middleware writes the line of a request.
             "uvicorn.access": {"level": "WARNING"},
             "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-            "uvicorn.error": {"level": "WARNING"},
+            "uvicorn.error": {"level": "WARNING", "filters": ["without_denials"]},
             # The status of an answer is in the line of its request already; only a crash says more.
             "django.request": {"filters": ["with_traceback"]},
             "httpx": {"level": "WARNING"},

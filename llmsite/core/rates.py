@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -31,3 +34,16 @@ class Rate:
     def share(self, processes: int) -> "Rate":
         """What one of `processes` may allow where they cannot count together: at least one."""
         return Rate(max(1, self.count // processes), self.seconds)
+
+
+def normal_rate(text: str) -> str:
+    """How a rate that somebody wrote is kept. Raises Django's ValidationError."""
+    try:
+        return str(Rate.parse(text))
+    except ValueError as error:
+        raise ValidationError(_("A rate is a number per s, m, h or d, such as 20/m.")) from error
+
+
+def validate_rate(text: str) -> None:
+    """The validator of fields that hold a rate. Raises Django's ValidationError."""
+    normal_rate(text)

@@ -2,10 +2,11 @@
 
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.forms import DecimalField
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
@@ -13,7 +14,8 @@ from accounts.audit import acting
 from accounts.keys import create_key
 from accounts.ledger import MICRO
 from accounts.models import Scope, User
-from llmsite.core.rates import Rate
+from llmsite.core.errors import InvalidInput, describe
+from llmsite.core.rates import normal_rate
 
 
 class Command(BaseCommand):
@@ -45,23 +47,28 @@ class Command(BaseCommand):
             raise CommandError("--name says what the key is for; it is empty.")
         if options["expires"] and options["expires"] <= timezone.now():
             raise CommandError("--expires lies in the past.")
-        with acting(None):
-            _, text = create_key(
-                user,
-                options["name"],
-                scopes=options["scopes"],
-                allowed_models=options["models"],
-                expires_at=options["expires"],
-                rate_limit=options["rate_limit"] or "",
-                monthly_budget_micro=options["monthly_budget"],
-            )
+        limits = {
+            "scopes": options["scopes"],
+            "allowed_models": options["models"],
+            "expires_at": options["expires"],
+            "rate_limit": options["rate_limit"] or "",
+            "monthly_budget_micro": options["monthly_budget"],
+        }
+        try:
+            with acting(None):
+                _, text = create_key(user, options["name"], **limits)
+        except InvalidInput as error:
+            raise CommandError(describe(error).message) from error
         self.stdout.write(text)
 
 
 def _moment(raw: str) -> datetime:
     """Midnight of a date, or a moment; in the site's time zone where none is given."""
-    day = parse_date(raw)
-    moment = parse_datetime(raw) if day is None else datetime(day.year, day.month, day.day)
+    try:
+        day = parse_date(raw)
+        moment = parse_datetime(raw) if day is None else datetime(day.year, day.month, day.day)
+    except ValueError:  # Well-formed, and no day of any month.
+        moment = None
     if moment is None:
         raise ArgumentTypeError(f"{raw!r} is no date (2027-01-31) and no moment (2027-01-31T12:00)")
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
@@ -69,17 +76,14 @@ def _moment(raw: str) -> datetime:
 
 def _rate(raw: str) -> str:
     try:
-        return str(Rate.parse(raw))
-    except ValueError as error:
-        raise ArgumentTypeError(f"{raw!r} is no rate like 20/m") from error
+        return normal_rate(raw)
+    except ValidationError as error:
+        raise ArgumentTypeError(error.message) from error
 
 
 def _money(raw: str) -> int:
     """Millionths of the currency."""
     try:
-        amount = Decimal(raw)
-    except InvalidOperation as error:
-        raise ArgumentTypeError(f"{raw!r} is no amount like 12.50") from error
-    if not (amount.is_finite() and amount >= 0):
-        raise ArgumentTypeError(f"{raw!r} is no amount like 12.50")
-    return int(amount * MICRO)
+        return int(DecimalField(max_digits=15, decimal_places=6, min_value=0).clean(raw) * MICRO)
+    except ValidationError as error:
+        raise ArgumentTypeError(" ".join(error.messages)) from error

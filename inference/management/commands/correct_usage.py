@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,13 +10,19 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from accounts.ledger import as_money, correct, totals_of
 from accounts.models import LedgerEntry
 from inference.models import Generation
 
 MOST_TOKENS = 2**31 - 1
+
+AT_ONCE = 100
+"""Lines of one transaction, during which nobody else writes to SQLite; PostgreSQL holds the payers' rows."""
+
+PAUSE_SECONDS = 0.1
+"""Between two of them: who waits for SQLite looks this often, and would find it locked each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,9 @@ class Command(BaseCommand):
     help = (
         "Correct calls that were booked from our own count. Reads JSON lines, "
         '{"call": id or "request_id": …, "input_tokens": …, "output_tokens": …}; a line that is wrong '
-        "stops all of them. Calls whose provider reported its count stay as they are."
+        "stops all of them before anything is booked. Calls whose provider reported its count stay as they "
+        "are. Lines are booked a few at a time, so that the site goes on meanwhile; if that breaks off, run "
+        "it again with the same file: no line counts twice."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,9 +49,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         reports = _read(options["file"])
-        with transaction.atomic():
-            results = [_apply(report) for report in reports]
-        changes = [change for change in results if change is not None]
+        changes = [change for change in _apply_all(reports) if change is not None]
         result = {
             "corrected": len(changes),
             "unchanged": len(reports) - len(changes),
@@ -109,6 +116,24 @@ def _by_request_id(value: Any) -> UUID:
     if len(calls) != 1:
         raise ValueError(f"{'several answers have' if calls else 'no answer has'} the request id {value}")
     return calls[0]
+
+
+def _apply_all(reports: list[Report]) -> list[int | None]:
+    results: list[int | None] = []
+    try:
+        for start in range(0, len(reports), AT_ONCE):
+            if start:
+                time.sleep(PAUSE_SECONDS)
+            results += _apply_together(reports[start : start + AT_ONCE])
+    except DatabaseError as error:
+        done = f"{len(results)} of {len(reports)} lines were booked, then: {error}"
+        raise CommandError(f"{done}. Run it again with the same file.") from error
+    return results
+
+
+@transaction.atomic
+def _apply_together(reports: list[Report]) -> list[int | None]:
+    return [_apply(report) for report in reports]
 
 
 def _apply(report: Report) -> int | None:

@@ -5,7 +5,6 @@ from typing import Any
 from django import forms
 from django.contrib.auth.forms import PasswordResetForm, UserCreationForm
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from accounts.audit import record
@@ -51,14 +50,14 @@ class RegisterForm(UserCreationForm):
         model = User
         fields = ("username", "email")
 
-    def register(self, *, request: HttpRequest | None = None) -> User | None:
+    def register(self) -> User | None:
         """The new user; None, with the reason in `errors`, where the values are not acceptable."""
         if not self.is_valid():
             return None
         try:
             with transaction.atomic():
                 user: User = self.save()
-                record(AuditKind.REGISTERED, subject=user, request=request)
+                record(AuditKind.REGISTERED, subject=user)
         except IntegrityError:
             # Somebody else took the name between the check and the save.
             self.add_error("username", User._meta.get_field("username").error_messages["unique"])
