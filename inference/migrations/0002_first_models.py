@@ -39,7 +39,7 @@ MODELS = [
 
 
 def add_models(apps, schema_editor):
-    rows = apps.get_model("inference", "ChatModelConfig").objects
+    rows = apps.get_model("inference", "ChatModelConfig").objects.using(schema_editor.connection.alias)
     for values in MODELS:
         rows.get_or_create(alias=values["alias"], defaults=values)
 
