@@ -11,6 +11,8 @@ from accounts.pages.sign_in import admin_login, logout
 from llmsite import health
 from llmsite.core import error_pages
 
+admin.site.site_header = admin.site.site_title = "llmsite"
+
 urlpatterns = [
     *accounts.urls.pages,
     *inference.urls.pages,

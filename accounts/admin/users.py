@@ -58,7 +58,7 @@ class UserForm(UserChangeForm):
 
     actor: User
 
-    monthly_budget_micro = MoneyField(label=_("monthly budget"), required=False)
+    monthly_budget_micro = MoneyField(label=_("Monthly budget"), required=False)
 
     class Meta(UserChangeForm.Meta):
         model = User
