@@ -1,5 +1,7 @@
 """Guessing passwords: refused after so many tries, before a hash is computed, from wherever they come."""
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -7,6 +9,7 @@ from django.conf import settings
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.test import Client
 
+from accounts.keys import create_key
 from accounts.models import AuditEvent, Session
 from accounts.models.audit import AuditKind
 from accounts.tests.two_processes import bearer, cookies, send
@@ -123,3 +126,26 @@ class TestFourProcesses:
             assert (refused.status, refused.json()["error"]["code"]) == (429, "rate_limited")
             assert 0 < int(refused.headers["Retry-After"]) <= 60
         assert set(inside) == set(pages) == {200}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_they_count_requests_together(self, alice):
+        """The last requests of a limit, from many clients at once: exactly so many pass."""
+        _, key = create_key(alice, "test")
+        with ExitStack() as stack:
+            sites = [
+                stack.enter_context(Site(RATE_LIMIT="50/m")) for _ in range(4 if settings.REDIS_URL else 1)
+            ]
+
+            def ask(turn):
+                return send(sites[turn % len(sites)], "GET", "/api/auth/me", bearer(key))
+
+            with ThreadPoolExecutor(16) as clients:
+                answers = list(clients.map(ask, range(200)))
+
+        assert Counter(answer.status for answer in answers) == {200: 50, 429: 150}
+        assert {answer.headers["X-RateLimit-Limit"] for answer in answers} == {"50"}
+        left = sorted(
+            int(answer.headers["X-RateLimit-Remaining"]) for answer in answers if answer.status == 200
+        )
+        assert left == list(range(50))
+        assert all(0 < int(answer.headers["Retry-After"]) <= 60 for answer in answers if answer.status == 429)
