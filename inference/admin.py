@@ -77,7 +77,7 @@ class ConversationAdmin(HistoryAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _("Read a conversation"),
-            "conversation": conversation,
+            "object": conversation,
             "form": form,
             "messages_of_conversation": None,
         }

@@ -9,7 +9,7 @@ from accounts.export import export_of
 from accounts.keys import create_key
 from accounts.models import AuditEvent, RefreshToken, Team
 from accounts.models.audit import AuditKind
-from accounts.tests.test_admin import spend
+from accounts.tests.test_admin_history import spend
 from accounts.tokens import sign_in
 from conftest import PASSWORD
 from inference.models import Conversation, Generation, Message
