@@ -15,9 +15,16 @@ SEND_SECONDS = 30.0
 
 
 class PatientWebSocketProtocol(WebSocketsSansIOProtocol):
-    """Breaks off where a message cannot be sent for `SEND_SECONDS`, or a ping stays unanswered."""
+    """Breaks off where a message cannot be sent for `SEND_SECONDS`, or a ping stays unanswered.
+
+    Nothing is written into a connection that is broken already.
+    """
 
     async def send(self, message: Any) -> None:
+        # uvicorn notices that a client has gone when the loop tells it, and writing into a broken connection
+        # never waits: an application with much to say would keep the loop from ever doing so.
+        if self.transport.is_closing():
+            raise ClientDisconnected
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await super().send(message)
