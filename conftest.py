@@ -8,6 +8,7 @@ from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
+from django.utils import translation
 
 from accounts.keys import create_key
 from accounts.limits import rate_limits
@@ -27,6 +28,8 @@ def _no_traces() -> Iterator[None]:
     scripted.reset()
     yield
     scripted.reset()
+    # The test client serves requests in this thread, and leaves it in the language of the last one.
+    translation.deactivate()
     reset_providers()
     cache.clear()
     recent_credentials.forget()
