@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts.cookies import clear_cookies, set_cookies
 from accounts.credentials import Credential, holds_secret, presented_token, prove, prove_for_a_while
 from accounts.limits.addresses import client_address, current_network, network_of
-from accounts.limits.buckets import Hit, Verdict, narrower
-from accounts.limits.rate_limits import rate_limiter
+from accounts.limits.buckets import Hit
+from accounts.limits.rate_limits import Tally
 from accounts.models import User
 from accounts.recent import recent_credentials
 from accounts.tokens import TokenPair, rotate
@@ -64,7 +64,7 @@ class GateMiddleware:
         visit: _Visit = _ApiVisit(request) if is_api_path(request.path) else _PageVisit(request)
         try:
             if request.method not in METHODS:
-                await visit.count(visit.by_address)
+                await visit.tally.count(visit.by_address)
                 raise MethodNotAllowed(method=request.method, allowed=METHODS)
             await visit.admit()
         except SiteError as refusal:
@@ -79,10 +79,9 @@ class GateMiddleware:
 class _Visit:
     """One request on its way through the gate."""
 
-    verdict: Verdict | None = None
-
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
+        self.tally = Tally()
         address = client_address(request.META.get("REMOTE_ADDR", ""))
         self.by_address = Hit(f"address:{address}", settings.RATE_LIMIT_ADDRESS)
 
@@ -94,14 +93,8 @@ class _Visit:
         """Whether a failure comes from this: who was believed is erased, and so are the rows of theirs."""
         return False
 
-    async def count(self, *hits: Hit) -> None:
-        verdict = await rate_limiter.hit(*hits)
-        self.verdict = narrower(self.verdict, verdict) if self.verdict else verdict
-        verdict.raise_if_refused()
-
     def leave(self, response: HttpResponseBase) -> HttpResponseBase:
-        assert self.verdict is not None  # Nobody comes through the gate uncounted.
-        for name, value in self.verdict.headers().items():
+        for name, value in self.tally.headers().items():
             response[name] = value
         return response
 
@@ -111,7 +104,7 @@ class _ApiVisit(_Visit):
 
     async def admit(self) -> None:
         if holds_secret(self.request.META.get("QUERY_STRING", "")):
-            await self.count(self.by_address)
+            await self.tally.count(self.by_address)
             # What stands in an address is kept in logs and histories.
             raise InvalidInput(
                 reason=_("Send a key or a token in the Authorization header, not in the address.")
@@ -121,8 +114,8 @@ class _ApiVisit(_Visit):
             self.request.credential = await self._count_caller(token)  # type: ignore[attr-defined]
         except NotSignedIn as error:
             self.request.credential = error  # type: ignore[attr-defined]
-            if self.verdict is None:
-                await self.count(self.by_address)
+            if self.tally.verdict is None:
+                await self.tally.count(self.by_address)
 
     async def caller_is_gone(self) -> bool:
         credential = self.request.credential  # type: ignore[attr-defined]
@@ -139,13 +132,13 @@ class _ApiVisit(_Visit):
         known: Credential | None = recent_credentials.find(token) if token else None
         if known:
             # One question for all buckets, so a request is counted in all of them or in none.
-            await self.count(self.by_address, *known.hits())
+            await self.tally.count(self.by_address, *known.hits())
             return known
-        await self.count(self.by_address)
+        await self.tally.count(self.by_address)
         if token is None:
             return None
         credential = await prove_for_a_while(token)
-        await self.count(*credential.hits())
+        await self.tally.count(*credential.hits())
         return credential
 
 
@@ -156,19 +149,18 @@ class _PageVisit(_Visit):
     ended = False
 
     async def admit(self) -> None:
-        await self.count(self.by_address)
-        cookie = self.request.COOKIES.get(settings.ACCESS_COOKIE)
+        await self.tally.count(self.by_address)
         # A header that names somebody is never overruled by a cookie that names somebody else.
-        if not cookie or "HTTP_AUTHORIZATION" in self.request.META:
+        if not self.request.COOKIES.get(settings.ACCESS_COOKIE) or "HTTP_AUTHORIZATION" in self.request.META:
             return
-        credential = await sync_to_async(self._read)(cookie)
+        credential = await sync_to_async(self._read)()
         if credential is not None:
             _enter_as(self.request, credential)
-            await self.count(*credential.hits())
+            await self.tally.count(*credential.hits())
 
-    def _read(self, cookie: str) -> Credential | None:
+    def _read(self) -> Credential | None:
         try:
-            return prove(presented_token(None, {settings.ACCESS_COOKIE: cookie}) or "")
+            return prove(presented_token(None, self.request.COOKIES) or "")
         except NotSignedIn:
             return self._renew(self.request.COOKIES.get(settings.REFRESH_COOKIE))
 

@@ -20,8 +20,8 @@ from django.http.cookie import parse_cookie
 
 from accounts.credentials import Credential, holds_secret, presented_token, prove_for_a_while
 from accounts.limits.addresses import client_address, current_network, network_of
-from accounts.limits.buckets import Hit, Verdict, narrower
-from accounts.limits.rate_limits import rate_limiter
+from accounts.limits.buckets import Hit
+from accounts.limits.rate_limits import Tally
 from accounts.limits.slots import LEASE_SECONDS, slots
 from accounts.watch import credential_watch
 from llmsite.core.background import spawn
@@ -75,7 +75,7 @@ class SocketGate:
 async def count_message(scope: Scope) -> None:
     """Count one message on an open socket as the HTTP request that it stands for. Raises RateLimited."""
     credential: Credential = scope["credential"]
-    (await rate_limiter.hit(_by_address(scope), *credential.hits())).raise_if_refused()
+    await Tally().count(_by_address(scope), *credential.hits())
 
 
 class _Handshake:
@@ -85,15 +85,15 @@ class _Handshake:
         self._scope = scope
         self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._request_id = read_request_id(self._headers.get("x-request-id"))
-        self._verdict: Verdict | None = None
+        self._tally = Tally()
 
     async def admit(self) -> Credential:
         """The caller. Raises RateLimited, and NotSignedIn also for a foreign Origin."""
-        await self._count(_by_address(self._scope))
+        await self._tally.count(_by_address(self._scope))
         if holds_secret(self._scope.get("query_string", b"").decode("latin-1")):
             raise NotSignedIn
         credential = await prove_for_a_while(self._token(), in_thread=database_sync_to_async)
-        await self._count(*credential.hits())
+        await self._tally.count(*credential.hits())
         return credential
 
     def _token(self) -> str:
@@ -106,16 +106,10 @@ class _Handshake:
             raise NotSignedIn
         return token
 
-    async def _count(self, *hits: Hit) -> None:
-        verdict = await rate_limiter.hit(*hits)
-        self._verdict = narrower(self._verdict, verdict) if self._verdict else verdict
-        verdict.raise_if_refused()
-
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What every answer to a request carries."""
-        limits = self._verdict.headers() if self._verdict else {}
-        given = {"X-Request-ID": self._request_id, **limits}
+        given = {"X-Request-ID": self._request_id, **self._tally.headers()}
         return [(name.lower().encode(), value.encode()) for name, value in given.items()]
 
     async def deny(self, send: Send, refusal: SiteError) -> None:

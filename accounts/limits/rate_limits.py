@@ -15,13 +15,13 @@ from dataclasses import replace
 
 from django.conf import settings
 
-from accounts.limits.buckets import Bucket, Hit, Verdict, judge
+from accounts.limits.buckets import Bucket, Hit, Verdict, judge, narrower
 from accounts.limits.local import LocalLimits
 from accounts.limits.shared_redis import RedisAway, Script, SharedRedis, shared_redis
 from accounts.limits.slots import slots
 from llmsite.core.rates import Rate
 
-__all__ = ["Hit", "Rate", "RateLimiter", "Verdict", "rate_limiter", "reset"]
+__all__ = ["Hit", "Rate", "RateLimiter", "Tally", "Verdict", "rate_limiter", "reset"]
 
 PREFIX = "llmsite:limit:"
 
@@ -116,6 +116,22 @@ def _buckets(hits: Sequence[Hit], answer: Sequence[int]) -> list[Bucket]:
 
 
 rate_limiter = RateLimiter(shared_redis if settings.REDIS_URL else None, processes=settings.WEB_PROCESSES)
+
+
+class Tally:
+    """What one request was counted in, perhaps in two steps, and what its answer says of that."""
+
+    def __init__(self) -> None:
+        self.verdict: Verdict | None = None
+
+    async def count(self, *hits: Hit) -> None:
+        """Count the request in all of `hits`, or in none. Raises RateLimited."""
+        verdict = await rate_limiter.hit(*hits)
+        self.verdict = narrower(self.verdict, verdict) if self.verdict else verdict
+        verdict.raise_if_refused()
+
+    def headers(self) -> dict[str, str]:
+        return self.verdict.headers() if self.verdict else {}
 
 
 def reset() -> None:
