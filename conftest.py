@@ -15,6 +15,10 @@ from accounts.limits import rate_limits
 from accounts.models import User
 from accounts.recent import recent_credentials
 from accounts.tokens import TokenPair, sign_in
+from inference.cache.levels import answer_cache
+from inference.catalogue import catalogue
+from inference.circuits import circuits
+from inference.hits import hit_writer
 from inference.models import ChatModelConfig
 from inference.providers import reset_providers, scripted
 from llmsite.testing.site import Site
@@ -33,6 +37,10 @@ def _no_traces() -> Iterator[None]:
     reset_providers()
     cache.clear()
     recent_credentials.forget()
+    catalogue.reset()
+    answer_cache.memory.forget()
+    circuits.forget()
+    hit_writer.forget()
     rate_limits.reset()
     # Async tests reach the database from this thread, which would keep its connection open.
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()

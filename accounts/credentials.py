@@ -21,6 +21,7 @@ from accounts.models import ApiKey, Session, User
 from accounts.models.api_keys import PERMISSION_OF_SCOPE
 from accounts.recent import recent_credentials
 from accounts.tokens import read_access
+from llmsite.core.dialects import is_vendor_path, takes_api_key_header
 from llmsite.core.errors import CsrfFailed, NotAllowed, NotSignedIn
 from llmsite.core.rates import Rate
 
@@ -102,6 +103,19 @@ def presented_token(header: str | None, cookies: Mapping[str, str]) -> str | Non
     return token
 
 
+def token_of(request: HttpRequest) -> str | None:
+    """The token that came with a request, by the rules of its address. Raises NotSignedIn for nonsense.
+
+    Below `/v1/` there are programs only, and no cookie counts; Anthropic's send a key in a header of its own.
+    """
+    header = request.META.get("HTTP_AUTHORIZATION")
+    if not is_vendor_path(request.path):
+        return presented_token(header, request.COOKIES)
+    if header is None and takes_api_key_header(request.path) and "HTTP_X_API_KEY" in request.META:
+        header = f"Bearer {request.META['HTTP_X_API_KEY']}"
+    return presented_token(header, {})
+
+
 def prove(token: str) -> Credential:
     """The caller that an access JWT or an API key stands for; reads the database. Raises NotSignedIn."""
     if not token.startswith(KEY_PREFIX):
@@ -139,7 +153,7 @@ def authenticate(request: HttpRequest) -> Credential | None:
         raise found
     if found is None:
         return None
-    if "HTTP_AUTHORIZATION" not in request.META:
+    if "HTTP_AUTHORIZATION" not in request.META and not is_vendor_path(request.path):
         require_csrf(request)
     request.user = found.user
     return found

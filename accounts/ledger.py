@@ -95,21 +95,67 @@ def reserve(
         input_tokens=input_tokens,
         amount_micro=amount,
     )
-    budgets = [payer.monthly_budget_micro, api_key.monthly_budget_micro if api_key else None]
     if amount:
-        for holder, budget in zip(_holders(reservation), budgets, strict=False):
-            if not _add(holder, reservation.month, reserved=amount, budget=budget):
-                raise _refusal(holder, reservation, budget or 0)
+        _set_aside(reservation, amount, payer=payer, api_key=api_key)
 
 
-def _refusal(holder: str, reservation: Reservation, budget: int) -> BudgetExhausted:
-    """Why a budget does not bear a reservation, and when it may."""
-    if reservation.amount_micro > budget:
+def _refusal(holder: str, reservation: Reservation, amount: int, budget: int) -> BudgetExhausted:
+    """Why a budget does not bear `amount`, and when it may."""
+    if amount > budget:
         return BudgetTooSmall()
     row = Spending.objects.filter(holder=holder, month=reservation.month).first()
-    if row is not None and row.spent_micro + reservation.amount_micro <= budget:
+    if row is not None and row.spent_micro + amount <= budget:
         return BudgetReserved()
     return BudgetExhausted(retry_after=_seconds_until(_next_month(reservation.month)))
+
+
+@_together
+def switch(
+    call: UUID,
+    *,
+    payer: User,
+    api_key: ApiKey | None = None,
+    model: str,
+    provider: str,
+    input_price: Decimal,
+    output_price: Decimal,
+    input_tokens_at_most: int,
+    output_tokens_at_most: int,
+) -> None:
+    """Let another model answer a call that is reserved: its prices count from now on.
+
+    What is set aside grows where the other one may cost more; it never shrinks before the end. Raises as
+    `reserve` does, and then nothing has changed.
+    """
+    amount = cost_micro(
+        input_tokens=input_tokens_at_most,
+        output_tokens=output_tokens_at_most,
+        input_price=input_price,
+        output_price=output_price,
+    )
+    reservation = Reservation.objects.select_for_update().filter(call=call).first()
+    if reservation is None:
+        return  # Another process took the call for dead, and has booked it.
+    more = max(0, amount - reservation.amount_micro)
+    terms = {
+        "model": model,
+        "provider": provider,
+        "input_price": input_price,
+        "output_price": output_price,
+        "amount_micro": reservation.amount_micro + more,
+    }
+    with transaction.atomic():
+        Reservation.objects.filter(call=call).update(**terms)
+        if more:
+            _set_aside(reservation, more, payer=payer, api_key=api_key)
+
+
+def _set_aside(reservation: Reservation, amount: int, *, payer: User, api_key: ApiKey | None) -> None:
+    """Reserve `amount` in every budget that the call counts in. Raises BudgetExhausted, or a kind of it."""
+    budgets = [payer.monthly_budget_micro, api_key.monthly_budget_micro if api_key else None]
+    for holder, budget in zip(_holders(reservation), budgets, strict=False):
+        if not _add(holder, reservation.month, reserved=amount, budget=budget):
+            raise _refusal(holder, reservation, amount, budget or 0)
 
 
 @_together
@@ -139,6 +185,32 @@ def settle(
     )
     _add_to_all(reservation, spent=entry.cost_micro, reserved=-reservation.amount_micro)
     return entry
+
+
+@_together
+def book_free(calls: Iterable[tuple[UUID, User, ApiKey | None, Any]]) -> None:
+    """Book calls that nobody was asked for: who called, with which key, and which model is named.
+
+    The model has `alias` and `provider`. They count as calls, and cost nothing.
+    """
+    month = this_month()
+    LedgerEntry.objects.bulk_create(
+        LedgerEntry(
+            call=call,
+            account=payer.pseudonym,
+            month=month,
+            api_key=api_key.public_id if api_key else "",
+            model=model.alias,
+            provider=model.provider,
+            input_price=Decimal(0),
+            output_price=Decimal(0),
+            input_tokens=0,
+            output_tokens=0,
+            cost_micro=0,
+            estimated=False,
+        )
+        for call, payer, api_key, model in calls
+    )
 
 
 @_together

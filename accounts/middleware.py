@@ -15,7 +15,7 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from accounts.cookies import clear_cookies, set_cookies
-from accounts.credentials import Credential, holds_secret, presented_token, prove, prove_for_a_while
+from accounts.credentials import Credential, holds_secret, presented_token, prove, prove_for_a_while, token_of
 from accounts.limits.addresses import client_address, current_network, network_of
 from accounts.limits.buckets import Hit
 from accounts.limits.rate_limits import Tally
@@ -110,7 +110,7 @@ class _ApiVisit(_Visit):
                 reason=_("Send a key or a token in the Authorization header, not in the address.")
             )
         try:
-            token = presented_token(self.request.META.get("HTTP_AUTHORIZATION"), self.request.COOKIES)
+            token = token_of(self.request)
             self.request.credential = await self._count_caller(token)  # type: ignore[attr-defined]
         except NotSignedIn as error:
             self.request.credential = error  # type: ignore[attr-defined]

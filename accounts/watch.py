@@ -57,8 +57,11 @@ class CredentialWatch:
             self._open.discard(watched)
 
     async def _keep_checking(self) -> None:
-        while self._open:
+        while True:
+            # It outlives the doors by a moment: most open and close between two checks.
             await asyncio.sleep(CHECK_SECONDS)
+            if not self._open:
+                return
             try:
                 await self.check()
             except Exception as error:

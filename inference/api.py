@@ -1,4 +1,4 @@
-"""Conversations, their messages and the models, as REST resources."""
+"""Conversations and their messages, as REST resources."""
 
 from typing import Any
 from uuid import UUID
@@ -12,21 +12,20 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from accounts.authentication import HasScope, credential_of, user_of
+from accounts.authentication import HasScope, user_of
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
 from inference import generations
 from inference.ask import NEWEST_LEAF, Ask
-from inference.models import ChatModelConfig, Conversation, Message, access_conversation
-from inference.predict import read_json
+from inference.models import Conversation, Message, access_conversation
 from inference.serializers import (
     ConversationSerializer,
     MessageSerializer,
-    ModelSerializer,
     NewMessageSerializer,
+    sampling_of,
 )
 from llmsite.core.paging import KeysetPagination
-from llmsite.core.rest import json_door, validated
+from llmsite.core.rest import json_door, read_json, validated
 
 
 class ChatView(APIView):
@@ -79,15 +78,6 @@ class MessageListView(ChatView, generics.ListAPIView[Message]):
         return conversation.messages.select_related("generation")
 
 
-class ModelListView(ChatView):
-    def get(self, request: Request) -> Response:
-        rows = ChatModelConfig.objects.active()
-        key = credential_of(request).api_key
-        if key is not None and key.allowed_models:
-            rows = rows.filter(alias__in=key.allowed_models)
-        return Response({"results": ModelSerializer(rows, many=True).data, "next": None})
-
-
 _list_messages = sync_to_async(MessageListView.as_view())
 
 
@@ -104,8 +94,8 @@ messages.csrf_exempt = True  # type: ignore[attr-defined]
 @json_door("POST")
 async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     credential = await arequire_caller(request, Scope.CHAT)
-    serializer = NewMessageSerializer(data=read_json(request))
-    turn = await generations.start(_read_ask(request, credential, pk, serializer))
+    values = NewMessageSerializer.read(read_json(request))
+    turn = await generations.start(_read_ask(request, credential, pk, values))
     body = {
         "conversation": ConversationSerializer(turn.conversation).data,
         "user_message": turn.user_message and MessageSerializer(turn.user_message).data,
@@ -114,10 +104,7 @@ async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     return JsonResponse(body, status=status.HTTP_202_ACCEPTED)
 
 
-def _read_ask(
-    request: HttpRequest, credential: Credential, pk: UUID, serializer: NewMessageSerializer
-) -> Ask:
-    values = validated(serializer)
+def _read_ask(request: HttpRequest, credential: Credential, pk: UUID, values: dict[str, Any]) -> Ask:
     return Ask(
         user=credential.user,
         api_key=credential.api_key,
@@ -127,6 +114,6 @@ def _read_ask(
         conversation=pk,
         parent=values.get("parent", NEWEST_LEAF),
         regenerate=values.get("regenerate"),
-        sampling=serializer.sampling(),
+        sampling=sampling_of(values),
         request_id=request.request_id,  # type: ignore[attr-defined]
     )

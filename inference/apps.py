@@ -5,8 +5,8 @@ class InferenceConfig(AppConfig):
     name = "inference"
 
     def ready(self) -> None:
-        from accounts import erasure, export, key_choices, roles
-        from inference import personal_data
+        from accounts import erasure, export, key_choices, prices, roles
+        from inference import checks, personal_data  # noqa: F401 – the checks register themselves
         from inference.models import ChatModelConfig
 
         roles.contribute(
@@ -20,3 +20,4 @@ class InferenceConfig(AppConfig):
         erasure.register(personal_data.erase)
         export.contribute("conversations", personal_data.export)
         key_choices.offer_models(ChatModelConfig.objects.aliases)
+        prices.tell_unpriced(ChatModelConfig.objects.unpriced)

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from accounts.models import ApiKey, User
+from inference.providers.base import ChatMessage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,12 +17,40 @@ class Sampling:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The values that were asked for, by name, but for `max_tokens`."""
+        values = {name: getattr(self, name) for name in _NUMBERS}
+        values["stop"] = list(self.stop) or None
+        return {name: value for name, value in values.items() if value is not None}
+
+
+_NUMBERS = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What an answer has to be: calls of the caller's functions, or text of a form. All in OpenAI's form."""
+
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
 
     def given(self) -> dict[str, Any]:
         """The values that were asked for, by name."""
-        values = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p", "seed")}
-        values["stop"] = list(self.stop) or None
-        return {name: value for name, value in values.items() if value is not None}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """What makes a repeated request the same one: SHA-256 digests of its key and of its body, in hexadecimal."""
+
+    key_digest: str
+    body_digest: str
 
 
 class NewestLeaf:
@@ -36,8 +65,12 @@ class Ask:
     """One question to one model.
 
     Without `conversation` a new one is made; `listed` says whether it appears beside the chat.
-    `regenerate` names an answer that gets a sibling; `prompt` is then unused. `api_key` is the key
-    that a program asked with; the question counts in its budget too.
+    `regenerate` names an answer that gets a sibling; `prompt` is then unused. `history` are turns that
+    a program sends along itself, before `prompt`, instead of naming a conversation; an empty `prompt` then
+    means that the last of them (a tool's answer, say) is to be answered. `api_key` is the key that a program
+    asked with; the question counts in its budget too. Without `use_cache` the answer is a fresh one, and
+    `choice` tells questions apart that are asked several times on purpose. `idempotency` is the key of a
+    request that may come again (inference.idempotency).
     """
 
     user: User
@@ -47,9 +80,14 @@ class Ask:
     model: str | None = None
     provider: str | None = None
     system: str | None = None
+    history: tuple[ChatMessage, ...] = ()
     conversation: UUID | None = None
     parent: UUID | NewestLeaf | None = NEWEST_LEAF
     regenerate: UUID | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    shape: Shape = field(default_factory=Shape)
+    use_cache: bool = True
+    choice: int = 0
+    idempotency: Idempotency | None = None
     listed: bool = True
     request_id: str = ""

@@ -16,12 +16,12 @@ from inference import generations
 from inference.ask import Ask
 from inference.events import Failed, is_last
 from inference.models import Generation, access_generation
-from inference.serializers import PredictSerializer
+from inference.serializers import read_ask
 from llmsite.core.background import own_context
 from llmsite.core.errors import InvalidInput, NotSignedIn, SiteError
 from llmsite.core.logs import request_id
 from llmsite.core.middleware import read_request_id
-from llmsite.core.rest import as_site_error, validated
+from llmsite.core.rest import as_site_error
 
 log = structlog.get_logger("llmsite.socket")
 
@@ -68,9 +68,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await handlers[kind](message)
 
     async def _ask(self, message: dict[str, Any]) -> None:
-        serializer = PredictSerializer(data=message)
-        validated(serializer)
-        turn = await generations.start(_new_ask(serializer, self.credential))
+        turn = await generations.start(_new_ask(message, self.credential))
         self._read(turn.generation, after=-1)
 
     async def _stop(self, message: dict[str, Any]) -> None:
@@ -104,7 +102,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         async for numbered in generations.follow(generation, after=after):
             if numbered is None:
                 continue
-            await self._send(numbered.as_dict())
+            await self.send(text_data=numbered.as_json())
             if is_last(numbered.event):
                 return
 
@@ -112,8 +110,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.send(text_data=json.dumps(data, ensure_ascii=False))
 
 
-def _new_ask(serializer: PredictSerializer, credential: Credential) -> Ask:
-    return serializer.ask(credential.user, api_key=credential.api_key, door="websocket", listed=True)
+def _new_ask(message: dict[str, Any], credential: Credential) -> Ask:
+    return read_ask(message, credential.user, api_key=credential.api_key, door="websocket", listed=True)
 
 
 def _parse(text: str | None) -> dict[str, Any]:

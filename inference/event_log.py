@@ -5,7 +5,7 @@ mirror in Redis where there is one, else from the row, which is at most half a s
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from uuid import UUID
 
 from inference.events import Event, Numbered, is_last
@@ -20,33 +20,70 @@ class EventLog:
     def __init__(self, generation_id: UUID) -> None:
         self.generation_id = generation_id
         self.events: list[Numbered] = []
-        self._news = asyncio.Event()
+        self._name = str(generation_id)
+        self._waiting: set[asyncio.Future[None]] = set()
 
     @property
     def ended(self) -> bool:
         return bool(self.events) and is_last(self.events[-1].event)
 
     def append(self, event: Event) -> Numbered:
-        numbered = Numbered(str(self.generation_id), len(self.events), event)
+        numbered = Numbered(self._name, len(self.events), event)
         self.events.append(numbered)
-        self._news.set()
-        self._news = asyncio.Event()
+        waiting, self._waiting = self._waiting, set()
+        for reader in waiting:
+            _wake(reader)
         return numbered
 
-    async def follow(self, after: int, *, tick: float) -> AsyncIterator[Numbered | None]:
-        """The events behind number `after`, to the end; None whenever `tick` seconds bring none."""
+    async def follow(self, after: int, *, tick: float) -> AsyncGenerator[Numbered | None, None]:
+        """The events behind number `after`, to the end; None about every `tick` seconds that bring none."""
         position = after + 1
-        while True:
-            while position < len(self.events):
-                yield self.events[position]
-                position += 1
-            if self.ended:
-                return
-            try:
-                async with asyncio.timeout(tick):
-                    await self._news.wait()
-            except TimeoutError:
-                yield None
+        with _Ticks(tick) as ticks:
+            while True:
+                while position < len(self.events):
+                    yield self.events[position]
+                    position += 1
+                if self.ended:
+                    return
+                waiter = ticks.new_waiter()
+                self._waiting.add(waiter)
+                await waiter
+                self._waiting.discard(waiter)
+                if position == len(self.events):
+                    yield None
+
+
+class _Ticks:
+    """Wakes a reader that waits, every `seconds`.
+
+    One timer serves all its waits: one for each would cost more than the event that it waits for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> "_Ticks":
+        self._timer = self._loop.call_later(self._seconds, self._tick)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def new_waiter(self) -> "asyncio.Future[None]":
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def _tick(self) -> None:
+        if self._waiter is not None:
+            _wake(self._waiter)
+        self._timer = self._loop.call_later(self._seconds, self._tick)
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class EventLogs:

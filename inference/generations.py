@@ -12,10 +12,12 @@ from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.event_log import EventLog, event_logs
 from inference.events import Failed, Numbered, is_last
+from inference.hits import hit_writer
 from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import Generation
-from inference.pipeline import answer
+from inference.pipeline import answer, look_up
+from inference.question import prepare
 from inference.replay import replay
 from llmsite.core.background import run_apart, spawn
 from llmsite.core.errors import ServerRestarting, SiteError
@@ -30,7 +32,7 @@ POLL_SECONDS = 0.5
 async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
     """Admit a question and answer it in the background.
 
-    Raises what `admit` raises; with `wait_for_first_piece` also what ends the answer before that.
+    Raises what `prepare` and `admit` raise; with `wait_for_first_piece` also what ends the answer before that.
     """
     # Apart from the caller: one who leaves right after asking must not leave a question without its answer.
     turn, opened = await run_apart(_start(ask))
@@ -40,7 +42,8 @@ async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
 
 
 async def _start(ask: Ask) -> tuple[Turn, asyncio.Future[SiteError | None]]:
-    turn = await admit(ask)
+    question, hit = await look_up(await prepare(ask))
+    turn = await admit(question, hit=hit)
     opened: asyncio.Future[SiteError | None] = asyncio.get_running_loop().create_future()
     spawn(_write(turn, event_logs.open(turn.generation.pk), opened))
     return turn, opened
@@ -72,18 +75,15 @@ def _resolve(opened: asyncio.Future[SiteError | None], error: SiteError | None) 
         opened.set_result(error)
 
 
-async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Numbered | None]:
+def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Numbered | None]:
     """The events behind number `after`, without gap or repeat, live to the end.
 
     Yields None about once a second while nothing happens, so that a door can look after its connection.
     """
     local = event_logs.find(generation.pk)
     if local is not None:
-        source = local.follow(after, tick=TICK_SECONDS)
-    else:
-        source = _follow_elsewhere(generation, after)
-    async for numbered in source:
-        yield numbered
+        return local.follow(after, tick=TICK_SECONDS)
+    return _follow_elsewhere(generation, after)
 
 
 async def _follow_elsewhere(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
@@ -143,4 +143,5 @@ async def drain(grace: float) -> None:
             await live_answers.wait_until_none()
     live_answers.stop_all(ServerRestarting())
     await live_answers.wait_until_none()
+    await hit_writer.flush()
     await event_mirror.flush()

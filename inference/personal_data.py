@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
@@ -12,8 +13,11 @@ from redis.exceptions import RedisError
 
 from accounts.erasure import erase_admin_log
 from accounts.models import User
+from inference.cache import semantic
+from inference.cache.levels import answer_cache
 from inference.mirror import KEEP_SECONDS, event_mirror
 from inference.models import Conversation, Generation, Message
+from inference.question import cache_tag
 from llmsite.core.errors import ErasureUnfinished
 
 WAIT_SECONDS = 5.0
@@ -26,6 +30,10 @@ GENERATION = (
     "request_id",
     "model_alias",
     "provider",
+    "requested_model",
+    "attempts",
+    "cache",
+    "tool_calls",
     "parameters",
     "dropped_parameters",
     "context_trimmed",
@@ -43,15 +51,28 @@ GENERATION = (
 
 
 def erase(user: User) -> dict[str, int]:
-    """Stop their answers and delete their conversations. Raises ErasureUnfinished."""
+    """Stop their answers, and delete their conversations and what the cache keeps. Raises ErasureUnfinished."""
     generations = Generation.objects.filter(user=user)
     _stop(generations)
+    cached = _forget_cached(cache_tag(user))
     # Before the rows, without which nobody would know the names of the streams.
     try:
         streams = event_mirror.forget(_lately_mirrored(generations))
     except RedisError as error:
         raise ErasureUnfinished(detail=str(error)) from error
-    return {"event_streams": streams} | _erase_rows(user, generations)
+    return {"event_streams": streams, "cached_answers": cached} | _erase_rows(user, generations)
+
+
+def _forget_cached(tag: str) -> int:
+    """Delete the answers that were kept for one person. Other processes' memories forget them by themselves."""
+    forgotten = answer_cache.memory.forget(tag)
+    try:
+        forgotten += answer_cache.shared.forget_in_thread(tag)
+    except RedisError as error:
+        raise ErasureUnfinished(detail=str(error)) from error
+    # Where the model process is away, so is what it kept in its memory.
+    async_to_sync(semantic.forget)(tag)
+    return forgotten
 
 
 def _stop(generations: QuerySet[Generation]) -> None:
@@ -89,6 +110,7 @@ def export(user: User) -> list[dict[str, Any]]:
             "id": conversation.pk,
             "title": conversation.title,
             "model": conversation.model,
+            "preface": conversation.preface,
             "is_listed": conversation.is_listed,
             "created_at": conversation.created_at,
             "updated_at": conversation.updated_at,

@@ -1,50 +1,56 @@
 """The plain async doors: one question in, one answer out, whole or as events."""
 
 import asyncio
-import json
 from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
-from django.utils.translation import gettext as _
 
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
 from accounts.watch import credential_watch
 from inference import generations
 from inference.ask import Ask
-from inference.events import Failed
+from inference.events import Failed, Started
+from inference.idempotency import read_idempotency
 from inference.models import access_generation
+from inference.once import answer_once
 from inference.pipeline import Completion, complete
-from inference.replay import replay
-from inference.serializers import PredictSerializer
+from inference.replay import replay, started_event
+from inference.serializers import read_ask
 from inference.sse import event_stream, nothing_more, read_cursor
-from llmsite.core.errors import InvalidInput, NotSignedIn, UnsupportedMediaType, told
-from llmsite.core.rest import envelope, json_door, validated
+from llmsite.core.errors import NotSignedIn, told
+from llmsite.core.rest import envelope, json_door, read_json
 
 
 @json_door("POST")
 async def predict(request: HttpRequest) -> HttpResponseBase:
     """The whole answer. A client that leaves cancels it: nobody could come back for it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    completion = await _complete_while_signed_in(_read_ask(request, credential), credential)
+    ask = _read_ask(request, credential)
+    if ask.idempotency is not None:
+        return await answer_once(ask, credential)
+    completion = await _complete_while_signed_in(ask, credential)
     if isinstance(completion.end, Failed):
         return envelope(told(completion.end.code, completion.end.message))
-    return JsonResponse(_completion_json(completion, completion.end))
+    response = JsonResponse(_completion_json(completion, completion.end))
+    return with_answer_headers(response, completion.started)
 
 
 async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Completion:
     """The whole answer; one that is still being written when the credential ends is stopped."""
-    work = asyncio.ensure_future(complete(ask))
-    with credential_watch.watching(credential, on_end=work.cancel) as watched:
+    task = asyncio.current_task()
+    assert task is not None
+    with credential_watch.watching(credential, on_end=task.cancel) as watched:
         try:
-            return await work
+            return await complete(ask)
         except asyncio.CancelledError:
-            if watched.ended:
-                raise NotSignedIn from None
-            raise
+            if not watched.ended:
+                raise
+            task.uncancel()
+            raise NotSignedIn from None
 
 
 @json_door("POST")
@@ -52,7 +58,8 @@ async def predict_stream(request: HttpRequest) -> HttpResponseBase:
     """The same answer as events. What fails before the first piece is a plain error."""
     credential = await arequire_caller(request, Scope.CHAT)
     turn = await generations.start(_read_ask(request, credential), wait_for_first_piece=True)
-    return event_stream(turn.generation, credential)
+    response = event_stream(turn.generation, credential)
+    return with_answer_headers(response, started_event(turn.generation))
 
 
 @json_door("GET")
@@ -75,33 +82,27 @@ async def stop(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
 
 def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
-    serializer = PredictSerializer(data=read_json(request))
-    validated(serializer)
-    return serializer.ask(credential.user, api_key=credential.api_key, door="rest", listed=False)
+    body = read_json(request)
+    idempotency = read_idempotency(request, body)
+    user, key = credential.user, credential.api_key
+    return read_ask(body, user, api_key=key, door="rest", listed=False, idempotency=idempotency)
 
 
-def read_json(request: HttpRequest) -> Any:
-    """The body as JSON. Raises UnsupportedMediaType, TooLarge (through Django) or InvalidInput."""
-    if request.content_type != "application/json":
-        raise UnsupportedMediaType
-    try:
-        return json.loads(request.body.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(reason=_("The body is not JSON in UTF-8.")) from error
-
-
-def _refuse_constant(name: str) -> None:
-    # NaN and Infinity are not JSON, and would pass every comparison with a limit.
-    raise ValueError(name)
+def with_answer_headers(response: HttpResponseBase, started: Started) -> HttpResponseBase:
+    """What every door of programs says of an answer in its headers."""
+    response["X-Llmsite-Cache"] = f"hit-{started.cache}" if started.cache else "miss"
+    response["X-Llmsite-Model"] = started.model
+    response["X-Llmsite-Fallbacks"] = str(started.fallbacks)
+    return response
 
 
 def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:
-    turn = completion.turn
+    started = completion.started
     return {
-        "id": str(turn.generation.pk),
+        "id": started.generation,
         "text": completion.text,
-        "model": turn.model.alias,
-        "provider": turn.model.provider,
+        "model": started.model,
+        "provider": started.provider,
         "cache": end.cache,
         "usage": end.usage,
         "cost": end.cost,
@@ -111,6 +112,6 @@ def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:
         "dropped_parameters": end.dropped_parameters,
         "context_trimmed": end.context_trimmed,
         "sources": [],
-        "message": str(turn.generation.message_id),
-        "conversation": str(turn.conversation.pk),
+        "message": started.message,
+        "conversation": started.conversation,
     }

@@ -17,6 +17,9 @@ from llmsite.core.background import run_apart
 from llmsite.core.errors import (
     ContextLengthExceeded,
     Interrupted,
+    NoProviderLeft,
+    ProviderAddressRefused,
+    ProviderBusy,
     ProviderError,
     ProviderFailure,
     ProviderNotConfigured,
@@ -28,6 +31,7 @@ from llmsite.core.errors import (
     SiteError,
     describe,
 )
+from llmsite.core.metrics import COST, FIRST_TOKEN_SECONDS, GENERATIONS, TOKENS
 
 log = structlog.get_logger("llmsite.record")
 
@@ -38,6 +42,9 @@ COUNT_SECONDS = 0.5
 
 _REFUSALS = (
     ContextLengthExceeded,
+    NoProviderLeft,
+    ProviderAddressRefused,
+    ProviderBusy,
     ProviderNotConfigured,
     ProviderRateLimited,
     ProviderRejected,
@@ -92,12 +99,25 @@ async def _store_end(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished
     if not await _save(turn.generation, live.text, values):
         # Another process took this one for dead and has told an end already, or the row was deleted.
         return Failed.of(Interrupted(), turn.generation.request_id or None)
+    _count_answer(turn.generation)
     return _event(turn.generation, outcome)
+
+
+def _count_answer(generation: Generation) -> None:
+    names = (generation.provider, generation.model_alias)
+    GENERATIONS.labels(*names, generation.status).inc()
+    if generation.time_to_first_token_ms is not None:
+        FIRST_TOKEN_SECONDS.labels(*names).observe(generation.time_to_first_token_ms / 1000)
+    if not generation.cache:
+        TOKENS.labels(*names, "input").inc(generation.input_tokens or 0)
+        TOKENS.labels(*names, "output").inc(generation.output_tokens or 0)
+        COST.labels(*names).inc(generation.cost_micro / 1e6)
 
 
 def _values(live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
     values: dict[str, Any] = {
         "status": _status(live, outcome),
+        "tool_calls": [call for _, call in sorted(live.tool_calls.items())],
         "finish_reason": outcome.finish_reason,
         "delta_lengths": live.delta_lengths,
         "latency_ms": live.elapsed_ms(),
@@ -110,16 +130,20 @@ def _values(live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
 
 def _status(live: LiveAnswer, outcome: Outcome) -> Status:
     # What breaks after the first piece was cut: there is a text, and it is not whole.
-    if outcome.status == Status.FAILED and live.pieces:
+    if outcome.status == Status.FAILED and live.has_begun:
         return Status.CUT
     return outcome.status
 
 
 async def _usage(turn: Turn, live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
     """Tokens as the provider reported them, else our own count of what went in and came out."""
+    if live.hit is not None:
+        answer = live.hit.answer
+        cached = {"cache": live.hit.level, "is_free": True}
+        return cached | _tokens(answer.input_tokens, answer.output_tokens, estimated=False)
     if outcome.usage is not None:
         return _tokens(outcome.usage.input_tokens, outcome.usage.output_tokens, estimated=False)
-    if not live.was_asked or (not live.pieces and _was_refused(outcome.error)):
+    if not live.was_asked or (not live.has_begun and _was_refused(outcome.error)):
         return _tokens(0, 0, estimated=False)
     prompt, reply = await _count(turn, live)
     return _tokens(prompt if live.prompt_tokens is None else live.prompt_tokens, reply, estimated=True)
@@ -143,15 +167,16 @@ def _was_refused(error: SiteError | None) -> bool:
 
 async def _count(turn: Turn, live: LiveAnswer) -> tuple[int, int]:
     """Tokens of the prompt and of the text so far, by our own count."""
-    messages = turn.request.messages
-    if live.pieces:
-        messages = (*messages, base.ChatMessage("assistant", live.text))
+    asked = live.answering or turn.question
+    request, messages = asked.request, asked.request.messages
+    if live.has_begun:
+        messages = (*messages, base.ChatMessage("assistant", live.written))
     try:
         async with asyncio.timeout(COUNT_SECONDS):
-            counts = await turn.provider.count_tokens(turn.request.model, messages)
+            counts = await asked.provider.count_tokens(request.model, messages)
     except (ProviderFailure, TimeoutError):
         counts = base.estimate_tokens(messages)
-    sent = len(turn.request.messages)
+    sent = len(request.messages)
     return sum(counts[:sent]), sum(counts[sent:])
 
 
@@ -182,6 +207,7 @@ def finished_event(generation: Generation) -> Finished:
         cost=generation.cost,
         latency_ms=generation.latency_ms,
         time_to_first_token_ms=generation.time_to_first_token_ms,
+        cache=generation.cache or None,
         context_trimmed=generation.context_trimmed,
         dropped_parameters=generation.dropped_parameters,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
 
-from inference.events import Delta, Event, Failed, Numbered, Started
+from inference.events import Delta, Event, Failed, Numbered, Started, ToolCallPiece
 from inference.models import Generation
 from inference.record import finished_event
 
@@ -15,14 +15,34 @@ def replay(generation: Generation) -> list[Numbered]:
 
 def _events(generation: Generation) -> Iterator[Event]:
     message = generation.message
-    if generation.delta_lengths or (not generation.is_running and not generation.error_code):
-        yield Started(str(message.conversation_id), str(message.pk), generation.model_alias)
+    if (
+        generation.delta_lengths
+        or generation.tool_calls
+        or (not generation.is_running and not generation.error_code)
+    ):
+        yield started_event(generation)
     bounds = accumulate(generation.delta_lengths, initial=0)
     for begin, end in pairwise(bounds):
         yield Delta(message.content[begin:end])
+    for index, call in enumerate(generation.tool_calls):
+        yield ToolCallPiece(index, call["id"], call["name"], call["arguments"])
     if generation.is_running:
         return
     if generation.error_code:
         yield Failed(generation.error_code, generation.error_message, generation.request_id or None)
     else:
         yield finished_event(generation)
+
+
+def started_event(generation: Generation) -> Started:
+    """The event of an answer's beginning, from its row and its message's."""
+    return Started(
+        generation=str(generation.pk),
+        conversation=str(generation.message.conversation_id),
+        message=str(generation.message_id),
+        model=generation.model_alias,
+        provider=generation.provider,
+        requested_model=generation.requested_model,
+        fallbacks=len(generation.attempts),
+        cache=generation.cache or None,
+    )

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from accounts.models import ApiKey, User
-from inference.ask import Ask, Sampling
+from inference.ask import Ask, Idempotency, Sampling
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
 from inference.providers import is_configured, provider_name
 from llmsite.core.errors import TooLarge
@@ -50,12 +50,16 @@ class SamplingSerializer(StrictSerializer):
     stop = StopField(required=False, max_length=MAX_STOP_STRINGS)
     seed = serializers.IntegerField(required=False, min_value=-(2**63), max_value=2**63 - 1)
 
-    def sampling(self) -> Sampling:
-        values = self.validated_data
-        given = {
-            name: values[name] for name in ("max_tokens", "temperature", "top_p", "seed") if name in values
-        }
-        return Sampling(stop=tuple(values.get("stop", ())), **given)
+
+def sampling_of(values: dict[str, Any]) -> Sampling:
+    """The part of a serializer's values that is sampling."""
+    return Sampling(
+        max_tokens=values.get("max_tokens"),
+        temperature=values.get("temperature"),
+        top_p=values.get("top_p"),
+        stop=tuple(values.get("stop", ())),
+        seed=values.get("seed"),
+    )
 
 
 class PredictSerializer(SamplingSerializer):
@@ -66,7 +70,6 @@ class PredictSerializer(SamplingSerializer):
         required=False, max_length=100_000, allow_blank=True, trim_whitespace=False
     )
     conversation = serializers.UUIDField(required=False)
-    # Every answer is fresh as yet, whichever of the two a client asks for.
     use_cache = serializers.BooleanField(required=False)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -76,25 +79,36 @@ class PredictSerializer(SamplingSerializer):
             del data["max_length"]
         return super().to_internal_value(data)
 
-    def ask(self, user: User, *, door: str, listed: bool, api_key: ApiKey | None = None) -> Ask:
-        """The question, of values that have been validated."""
-        values = self.validated_data
-        return Ask(
-            user=user,
-            api_key=api_key,
-            door=door,
-            prompt=values["prompt"],
-            model=values.get("model"),
-            provider=values.get("provider"),
-            system=values.get("system"),
-            conversation=values.get("conversation"),
-            sampling=self.sampling(),
-            listed=listed,
-            request_id=request_id.get() or "",
-        )
-
     def validate_provider(self, value: str) -> str:
         return provider_name(value)
+
+
+def read_ask(
+    data: Any,
+    user: User,
+    *,
+    door: str,
+    listed: bool,
+    api_key: ApiKey | None = None,
+    idempotency: Idempotency | None = None,
+) -> Ask:
+    """The question in `data`, which has the fields of `PredictSerializer`. Raises ValidationError, TooLarge."""
+    values = PredictSerializer.read(data)
+    return Ask(
+        user=user,
+        api_key=api_key,
+        door=door,
+        prompt=values["prompt"],
+        model=values.get("model"),
+        provider=values.get("provider"),
+        system=values.get("system"),
+        conversation=values.get("conversation"),
+        sampling=sampling_of(values),
+        use_cache=values.get("use_cache", True),
+        idempotency=idempotency,
+        listed=listed,
+        request_id=request_id.get() or "",
+    )
 
 
 class NewMessageSerializer(SamplingSerializer):
@@ -130,6 +144,7 @@ class ConversationSerializer(RefusesUnknownFields, serializers.ModelSerializer[C
 
 class GenerationSerializer(serializers.ModelSerializer[Generation]):
     model = serializers.CharField(source="model_alias")
+    requested_model = serializers.SerializerMethodField()
     usage = serializers.SerializerMethodField()
     cost = serializers.CharField()
     cache = serializers.SerializerMethodField()
@@ -141,6 +156,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "id",
             "status",
             "model",
+            "requested_model",
             "provider",
             "finish_reason",
             "usage",
@@ -153,11 +169,16 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "error",
         )
 
+    def get_requested_model(self, row: Generation) -> str | None:
+        """The model that was asked, where another one has answered in its place."""
+        return row.requested_model or None
+
     def get_usage(self, row: Generation) -> dict[str, int | None] | None:
         return None if row.input_tokens is None else row.usage
 
     def get_cache(self, row: Generation) -> str | None:
-        return None
+        """The level of the cache that the answer came from."""
+        return row.cache or None
 
     def get_error(self, row: Generation) -> dict[str, str] | None:
         return {"code": row.error_code, "message": row.error_message} if row.error_code else None
@@ -195,3 +216,38 @@ class ModelSerializer(serializers.ModelSerializer[ChatModelConfig]):
 
     def get_available(self, row: ChatModelConfig) -> bool:
         return is_configured(row.provider)
+
+
+class StaffModelSerializer(ModelSerializer):
+    """A model as those see it who look after it. Each row has `circuit` (inference.model_states)."""
+
+    fallbacks = serializers.SerializerMethodField()
+    circuit = serializers.SerializerMethodField()
+
+    class Meta(ModelSerializer.Meta):
+        fields = (*ModelSerializer.Meta.fields, "fallbacks", "circuit")  # type: ignore[assignment]
+
+    def get_fallbacks(self, row: ChatModelConfig) -> list[str]:
+        return [link.fallback.alias for link in row.chain.all()]
+
+    def get_circuit(self, row: Any) -> dict[str, Any] | None:
+        """Null while nothing has failed lately."""
+        if row.circuit is None:
+            return None
+        retry_at = row.circuit.retry_at
+        return {
+            "state": row.circuit.state,
+            "code": row.circuit.code,
+            "failures": row.circuit.failures,
+            "retry_at": retry_at and retry_at.isoformat(),
+        }
+
+
+class DefaultModelSerializer(StrictSerializer):
+    """The model to be asked where nobody names one."""
+
+    provider = serializers.CharField(max_length=50)
+    model = serializers.CharField(max_length=100)
+
+    def validate_provider(self, value: str) -> str:
+        return provider_name(value)

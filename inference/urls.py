@@ -1,8 +1,10 @@
-"""Addresses of inference: its pages, what lies below `/api/`, and its socket."""
+"""Addresses of inference: its pages, what lies below `/api/` and `/v1/`, and its socket."""
 
 from django.urls import path
 
-from inference import api, predict, views
+import inference.anthropic_api.urls
+import inference.openai_api.urls
+from inference import api, model_api, predict, views
 from inference.consumers import ChatConsumer
 
 pages = [
@@ -18,11 +20,15 @@ api_root = [
     path("predict/stream", predict.predict_stream),
     path("generations/<uuid:pk>/events", predict.events),
     path("generations/<uuid:pk>/stop", predict.stop),
-    path("models", api.ModelListView.as_view()),
+    path("models", model_api.ModelListView.as_view()),
+    path("model", model_api.DefaultModelView.as_view()),
+    path("cache", model_api.CacheView.as_view()),
     path("conversations", api.ConversationListView.as_view()),
     path("conversations/<uuid:pk>", api.ConversationView.as_view()),
     path("conversations/<uuid:pk>/messages", api.messages),
 ]
+
+v1 = [*inference.openai_api.urls.v1, *inference.anthropic_api.urls.v1]
 
 sockets = [
     path("ws/chat/", ChatConsumer.as_asgi()),

@@ -18,10 +18,10 @@ from accounts.models import User
 from inference import generations
 from inference.ask import Ask
 from inference.models import TITLE_LENGTH, ChatModelConfig, Conversation, Message, access_conversation
-from inference.serializers import PredictSerializer
+from inference.serializers import read_ask
 from inference.thread import shown_branch
 from llmsite.core.errors import InvalidInput, NotFound, SiteError, describe
-from llmsite.core.rest import as_site_error, validated
+from llmsite.core.rest import as_site_error
 
 CONVERSATIONS_SHOWN = 50
 
@@ -59,9 +59,8 @@ async def _ask(request: HttpRequest, user: User, pk: UUID | None) -> HttpRespons
 
 def _read_ask(request: HttpRequest, user: User, pk: UUID | None, prompt: str) -> Ask:
     given = {"prompt": prompt, "model": request.POST.get("model") or None, "conversation": pk}
-    serializer = PredictSerializer(data={name: value for name, value in given.items() if value is not None})
-    validated(serializer)
-    return serializer.ask(user, door="page", listed=True)
+    data = {name: value for name, value in given.items() if value is not None}
+    return read_ask(data, user, door="page", listed=True)
 
 
 def _chat_page(

@@ -5,10 +5,10 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+from llmsite.handler import get_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
-django_application = get_asgi_application()
+django_application = get_application()
 
 # These read models and settings, so they come after Django is set up.
 import structlog  # noqa: E402

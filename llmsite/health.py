@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 import llmsite
 from inference.live import live_answers
-from inference.providers import http
+from llmsite.core import http
 from llmsite.core.rest import json_door
 
 PART_SECONDS = 2.0

@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.utils.translation import gettext_lazy as _
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from llmsite.core.env import Environment
 from llmsite.core.keys import derive_key
@@ -41,6 +43,7 @@ INSTALLED_APPS = [
     "django_ratelimit",
     "channels",
     "accounts",
+    "embeddings",
     "inference",
     "llmsite",
 ]
@@ -51,15 +54,16 @@ if "runserver" in sys.argv or "pytest" in sys.modules:
 
 MIDDLEWARE = [
     "llmsite.core.middleware.RequestMiddleware",
-    "django.middleware.security.SecurityMiddleware",
+    "llmsite.core.vendor_middleware.VendorMiddleware",
+    "llmsite.core.inline.Security",
     "llmsite.core.static_files.StaticFilesMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "llmsite.core.inline.ContentSecurityPolicy",
     "accounts.middleware.GateMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "llmsite.core.inline.Locale",
+    "llmsite.core.inline.Common",
+    "llmsite.core.inline.Csrf",
+    "llmsite.core.inline.Messages",
+    "llmsite.core.inline.FrameOptions",
 ]
 
 TEMPLATES = [
@@ -114,8 +118,27 @@ if REDIS_URL:
             "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 0.3, "SOCKET_TIMEOUT": 0.3},
         },
     }
+    # Level 2 of the cache of answers: plain JSON in a part of its own, which can be cleared by itself.
+    CACHES["answers"] = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "llmsite:answers",
+        "OPTIONS": {
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+            "SOCKET_CONNECT_TIMEOUT": 0.3,
+            "SOCKET_TIMEOUT": 0.3,
+            # Without retries of its own, which would make of 0.3 seconds several.
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+        },
+    }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+CACHE_KEY = derive_key(SECRET_KEY, "cache")
+CACHE_TTL = env.seconds("CACHE_TTL", 3600.0)
+CACHE_L1_SIZE = env.whole("CACHE_L1_SIZE", 1000, least=0)
+SEMANTIC_CACHE = env.flag("SEMANTIC_CACHE", False)
+SEMANTIC_CACHE_THRESHOLD = env.fraction("SEMANTIC_CACHE_THRESHOLD", 0.8)
 
 # --- Limits --------------------------------------------------------------------------------------
 
@@ -144,12 +167,22 @@ LOCAL_MODEL_PATH = env.text(
 LOCAL_CONTEXT = env.whole("LOCAL_CONTEXT", 2048, least=64)
 MODELS_ROOT = env.path("MODELS_ROOT", BASE_DIR / "models")
 MODEL_URL = env.url("MODEL_URL", f"http://127.0.0.1:{PORT + 1}", example="http://model:8001")
+EMBEDDING_MODEL = env.text(
+    "EMBEDDING_MODEL",
+    "all-MiniLM-L6-v2",
+    form="a sentence-transformers folder or a Hugging Face id",
+    example="intfloat/multilingual-e5-small",
+)
 LOCAL_BASE_URL = env.url("LOCAL_BASE_URL", example="http://127.0.0.1:8000/v1")
 
 ANTHROPIC_API_KEY = env.text("ANTHROPIC_API_KEY", form="a key", example="(from the provider's console)")
 ANTHROPIC_BASE_URL = env.url("ANTHROPIC_BASE_URL", example="https://api.anthropic.com")
 OPENAI_API_KEY = env.text("OPENAI_API_KEY", form="a key", example="(from the provider's console)")
 OPENAI_BASE_URL = env.url("OPENAI_BASE_URL", example="https://api.openai.com/v1")
+
+PROVIDER_BASE_URLS = env.base_urls("PROVIDER_BASE_URLS", [], example="http://gpu1:8000/v1")
+PROVIDER_CONCURRENCY = env.whole("PROVIDER_CONCURRENCY", 600, least=1)
+PROVIDER_QUEUE = env.whole("PROVIDER_QUEUE", 200)
 
 CONNECT_TIMEOUT = env.seconds("CONNECT_TIMEOUT", 3.0)
 FIRST_TOKEN_TIMEOUT = env.seconds("FIRST_TOKEN_TIMEOUT", 30.0)
@@ -277,6 +310,6 @@ STORAGES = {
 }
 
 LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
-LOGGING = logging_config(LOG_LEVEL.upper())
+LOGGING = logging_config(LOG_LEVEL.upper(), gathered="serve_web" in sys.argv)
 
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [], example="10.0.0.0/8")

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 from django.views.i18n import JavaScriptCatalog
 
 import accounts.urls
+import embeddings.urls
 import inference.urls
 from accounts.pages.sign_in import admin_login, logout
 from llmsite import health
@@ -14,10 +15,13 @@ from llmsite.core import error_pages
 admin.site.site_header = admin.site.site_title = "llmsite"
 
 urlpatterns = [
+    # Addresses are tried in this order, so those that are asked most come first.
+    path("api/", include(inference.urls.api_root)),
+    path("v1/", include(inference.urls.v1)),
+    path("api/auth/", include(accounts.urls.api_auth)),
+    path("api/", include(embeddings.urls.api_root)),
     *accounts.urls.pages,
     *inference.urls.pages,
-    path("api/auth/", include(accounts.urls.api_auth)),
-    path("api/", include(inference.urls.api_root)),
     path("health/live", health.live),
     path("health/ready", health.ready),
     # One sign-in for all: the admin has no pages of its own for it.

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -49,9 +50,11 @@ class Script:
 
 
 class Outage:
-    """Whether Redis is left alone, in this process. Threads and event loops share it."""
+    """Whether Redis, or another server, is left alone in this process. Threads and event loops share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "redis", *, until_then: str = "each process counts by itself") -> None:
+        self._name = name
+        self._until_then = until_then
         self._until: float | None = None
         self._lock = threading.Lock()
 
@@ -77,7 +80,7 @@ class Outage:
             began = self._until is None
             self._until = time.monotonic() + PAUSE_SECONDS
         if began:
-            log.warning("redis_away", error=repr(error), until_then="each process counts by itself")
+            log.warning(f"{self._name}_away", error=repr(error), until_then=self._until_then)
 
     def worked(self) -> None:
         if not self.lasts:
@@ -85,7 +88,7 @@ class Outage:
         with self._lock:
             ended, self._until = self._until is not None, None
         if ended:
-            log.warning("redis_back")
+            log.warning(f"{self._name}_back")
 
 
 class SharedRedis:
@@ -99,7 +102,7 @@ class SharedRedis:
         self._threads: _ThreadClient | None = None
         self._lock = threading.Lock()
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[int]:
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
         """The script's answer. Raises RedisAway."""
         if not self._url or not self.outage.may_try():
             raise RedisAway
@@ -117,7 +120,7 @@ class SharedRedis:
         self.outage.worked()
         return answer
 
-    def run_sync(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[int]:
+    def run_sync(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
         """The same for code in a thread."""
         if not self._url or not self.outage.may_try():
             raise RedisAway
@@ -188,7 +191,7 @@ class _LoopClient:
         self.life: AsyncGenerator[_LoopClient, None] | None = None
         self._redis = AsyncRedis(connection_pool=self.pool)
 
-    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[int]:
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
         try:
             return await self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
         except NoScriptError:  # Redis is new, or was restarted: it has not run the script, and learns it.
@@ -201,7 +204,7 @@ class _ThreadClient:
         self.places = threading.BoundedSemaphore(CONNECTIONS)
         self._redis = Redis(connection_pool=self.pool)
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[int]:
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[Any]:
         try:
             return self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
         except NoScriptError:

@@ -1,4 +1,4 @@
-"""What happened to accounts, and who did it. Written once, never changed."""
+"""What happened to accounts and models, and who did it. Written once, never changed."""
 
 import uuid
 from typing import Any, NoReturn, TypeVar
@@ -62,6 +62,9 @@ class AuditKind(models.TextChoices):
     CHAT_READ = "chat_read", _("chat read by staff")
     DATA_DOWNLOADED = "data_downloaded", _("data downloaded")
     ERASED = "erased", _("account erased")
+    MODEL_CHANGED = "model_changed", _("model changed")
+    MODEL_SWITCHED = "model_switched", _("default model switched")
+    CACHE_CLEARED = "cache_cleared", _("cache cleared")
 
 
 class AuditEvent(WrittenOnce):

@@ -1,6 +1,7 @@
 """What the account page shows: who you are, where you are logged in, your keys, what you used."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from accounts.models import ApiKey, Session, User
 from accounts.models.api_keys import Scope
 from accounts.pages.account_forms import DeletionForm, EmailForm, KeyForm
 from accounts.pages.devices import device_name
+from accounts.prices import unpriced_models
 
 SIGN_INS_SHOWN = 50
 
@@ -94,6 +96,8 @@ class Used:
     output_tokens: str
     cost: str
     is_estimated: bool
+    has_no_price: bool = False
+    """Whether it cost nothing because nobody has entered a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def _keys_and_usage(user: User, month: date) -> dict[str, Any]:
         "month_before": _months_before(month) if month > user.date_joined.date() else None,
         "month_after": _months_after(month),
         "used": _used(_("Total"), usage.total) if usage.total.calls else None,
-        "used_by_model": [_used(name, totals) for name, totals in usage.by_model.items()],
+        "used_by_model": _used_by_model(usage.by_model),
         "used_by_key": sorted(by_key, key=lambda line: line.name),
         "budget": _budget(remaining(user, month=month)),
     }
@@ -141,6 +145,14 @@ def _key(key: ApiKey) -> Key:
         budget="" if budget is None else _money(budget),
         is_expired=key.expires_at is not None and key.expires_at <= timezone.now(),
     )
+
+
+def _used_by_model(by_model: Mapping[str, Totals]) -> list[Used]:
+    unpriced = unpriced_models()
+    return [
+        replace(_used(name, totals), has_no_price=name in unpriced and not totals.cost_micro)
+        for name, totals in by_model.items()
+    ]
 
 
 def _used(name: str, totals: Totals) -> Used:

@@ -7,6 +7,7 @@ from pathlib import Path
 from inference.engine.chat import ChatTokenizer, Message
 from inference.engine.runner import EngineError, Runner
 from inference.engine.scheduler import Scheduler
+from llmsite.core.devices import DeviceMissing, torch_device
 
 SLOTS = 8
 CONTEXT = 2048
@@ -57,16 +58,10 @@ def pick_device(device: str, *, packaged: bool) -> str:
     if device == "cpu" or (device == "auto" and packaged and not _has_accelerator_driver()):
         # torch takes a second and a half to import, and nothing else needs it here.
         return "cpu"
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, available in there.items() if available)
-    if not there[device]:
-        raise EngineError(
-            f"DEVICE is {device}, and torch finds no such device here. Set DEVICE=auto or DEVICE=cpu."
-        )
-    return device
+    try:
+        return torch_device(device)
+    except DeviceMissing as error:
+        raise EngineError(str(error)) from error
 
 
 def serve(

@@ -3,7 +3,6 @@
 Format: https://platform.openai.com/docs/api-reference/chat; `/tokenize` has vLLM's shape.
 """
 
-import json
 import math
 import time
 import uuid
@@ -14,28 +13,9 @@ from typing import Any, cast, get_args
 from inference.engine.chat import Message, Role
 from inference.engine.sampling import Sampling
 from inference.engine.scheduler import Done
+from llmsite.core.model_process import RequestError, clean_text, parse_model
 
 MOST_STOP_STRINGS = 16
-
-
-class RequestError(Exception):
-    """A request that is refused; shown in OpenAI's envelope with `extra` beside the usual keys."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        code: str = "invalid_value",
-        param: str | None = None,
-        retry_after: int | None = None,
-        **extra: int,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code, **extra}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +29,6 @@ class ChatRequest:
     max_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     stop: Sequence[str] = ()
-
-
-def parse_json(body: bytes) -> dict[str, Any]:
-    """The body's object. Raises RequestError."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError("The body is not valid JSON.") from error
-    if not isinstance(data, dict):
-        raise RequestError("The body must be a JSON object.")
-    return data
 
 
 def parse_chat(data: dict[str, Any]) -> ChatRequest:
@@ -79,14 +48,6 @@ def parse_chat(data: dict[str, Any]) -> ChatRequest:
         sampling=_sampling(data),
         stop=_stop(data),
     )
-
-
-def parse_model(data: dict[str, Any]) -> str | None:
-    """The model's name, or None for the one that there is."""
-    model = data.get("model")
-    if model is not None and not isinstance(model, str):
-        raise RequestError("model must be a string.", param="model")
-    return model
 
 
 def parse_messages(data: dict[str, Any]) -> list[Message]:
@@ -113,16 +74,7 @@ def _content(content: Any, param: str) -> str:
         for part in parts
     ):
         raise RequestError("A message's content must be text.", param=param)
-    return _clean("".join(part["text"] for part in parts), param)
-
-
-def _clean(text: str, param: str) -> str:
-    """JSON can carry half a surrogate pair, which is no character and which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError("The text has a lone surrogate, which is no character.", param=param) from error
-    return text
+    return clean_text("".join(part["text"] for part in parts), param)
 
 
 def _sampling(data: dict[str, Any]) -> Sampling:

@@ -16,44 +16,49 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from embeddings.embedder import Embedder
+from embeddings.server import embedding_routes
+from inference.cache.semantic_server import semantic_routes
 from inference.engine.chat import Message
 from inference.engine.load import LoadedModel
-from inference.engine.protocol import (
-    Answer,
-    ChatRequest,
-    RequestError,
-    parse_chat,
-    parse_json,
-    parse_messages,
-    parse_model,
-)
+from inference.engine.protocol import Answer, ChatRequest, parse_chat, parse_messages
 from inference.engine.scheduler import Done, Failed, Generation, Piece, QueueFull, SchedulerClosed
 from inference.engine.streaming import AnswerStream
 from llmsite.core.logs import request_id
+from llmsite.core.model_process import RequestError, parse_json, parse_model, read_body
 
 logger = structlog.get_logger(__name__)
 
 RETRY_AFTER = 1
-MOST_BYTES = 4_000_000
 SHORT_TEXT = 4_000
 """Characters that are tokenized in a few milliseconds, which is less than a thread is worth."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def make_app(model: LoadedModel) -> Starlette:
-    """The ASGI application that serves `model`, and closes it at the end."""
+def make_app(model: LoadedModel | None, embedder: Embedder | None = None) -> Starlette:
+    """The ASGI application that serves `model` and `embedder`, and closes them at the end.
+
+    The embedder loads once the application runs, so that the model answers as early as without it.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if embedder:
+            embedder.start()
         yield
-        await asyncio.to_thread(model.scheduler.close)
+        if model:
+            await asyncio.to_thread(model.scheduler.close)
+        if embedder:
+            await asyncio.to_thread(embedder.close)
 
-    doors = Doors(model)
+    async def health(_request: Request) -> Response:
+        beside = {"embedder": embedder.health()} if embedder else {}
+        return JSONResponse({"status": "ok", **model_health(model), **beside})
+
     routes = [
-        Route("/health", doors.health, methods=["GET"]),
-        Route("/v1/models", doors.models, methods=["GET"]),
-        Route("/v1/chat/completions", doors.chat, methods=["POST"]),
-        Route("/tokenize", doors.tokenize, methods=["POST"]),
+        Route("/health", health, methods=["GET"]),
+        *(chat_routes(model) if model else []),
+        *([*embedding_routes(embedder), *semantic_routes(embedder)] if embedder else []),
     ]
     handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
         RequestError: _refuse,
@@ -65,26 +70,35 @@ def make_app(model: LoadedModel) -> Starlette:
     return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
 
 
+def model_health(model: LoadedModel | None) -> dict[str, Any]:
+    """What `/health` tells of the chat model; there is none where another server has it."""
+    if model is None:
+        return {"model": None}
+    return {
+        "model": model.name,
+        "device": model.device,
+        "engine": model.engine,
+        "slots": model.slots,
+        "slots_in_use": model.scheduler.slots_in_use,
+        "queued": model.scheduler.queued,
+    }
+
+
+def chat_routes(model: LoadedModel) -> list[Route]:
+    doors = Doors(model)
+    return [
+        Route("/v1/models", doors.models, methods=["GET"]),
+        Route("/v1/chat/completions", doors.chat, methods=["POST"]),
+        Route("/tokenize", doors.tokenize, methods=["POST"]),
+    ]
+
+
 class Doors:
-    """The endpoints."""
+    """The endpoints of the chat model."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self._started = int(time.time())
-
-    async def health(self, _request: Request) -> Response:
-        model = self._model
-        return JSONResponse(
-            {
-                "status": "ok",
-                "model": model.name,
-                "device": model.device,
-                "engine": model.engine,
-                "slots": model.slots,
-                "slots_in_use": model.scheduler.slots_in_use,
-                "queued": model.scheduler.queued,
-            }
-        )
 
     async def models(self, _request: Request) -> Response:
         card = {"id": self._model.name, "object": "model", "created": self._started, "owned_by": "llmsite"}
@@ -92,7 +106,7 @@ class Doors:
         return JSONResponse({"object": "list", "data": [card]})
 
     async def tokenize(self, request: Request) -> Response:
-        data = parse_json(await _body(request))
+        data = parse_json(await read_body(request))
         self._check_model(parse_model(data))
         if "messages" in data:
             parts = await self._prompt(parse_messages(data))
@@ -106,7 +120,7 @@ class Doors:
         return JSONResponse({**answer, "per_message": [len(part) for part in parts]})
 
     async def chat(self, request: Request) -> Response:
-        chat = parse_chat(parse_json(await _body(request)))
+        chat = parse_chat(parse_json(await read_body(request)))
         self._check_model(chat.model)
         answer = ChatAnswer(await self._start(chat), chat, Answer(self._model.name), _request_id(request))
         return StreamedAnswer(answer) if chat.stream else WholeAnswer(answer)
@@ -261,16 +275,6 @@ class StreamedAnswer(_AnswerResponse):
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _body(request: Request) -> bytes:
-    """The body, read no further than it may be long."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise RequestError(f"The limit is {MOST_BYTES} bytes.", status=413, code="request_too_large")
-    return bytes(body)
 
 
 def _request_id(request: Request) -> str | None:

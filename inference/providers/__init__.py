@@ -12,9 +12,11 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
+from inference.addresses import has_address, is_listed, network_of
 from inference.providers.base import ChatProvider, Timeouts
 from inference.providers.deadlines import Deadlines
-from llmsite.core.errors import InvalidInput
+from inference.providers.limits import Bounded
+from llmsite.core.errors import InvalidInput, ProviderAddressRefused
 
 BACKENDS = {
     "anthropic": "inference.providers.anthropic.AnthropicProvider",
@@ -38,10 +40,13 @@ _SETTINGS = frozenset(
         "MODEL_URL",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
+        "PROVIDER_BASE_URLS",
+        "PROVIDER_CONCURRENCY",
+        "PROVIDER_QUEUE",
         "TOTAL_TIMEOUT",
     }
 )
-_providers: dict[str, ChatProvider] = {}
+_providers: dict[tuple[str, str], ChatProvider] = {}
 _lock = Lock()
 
 
@@ -65,17 +70,36 @@ def is_configured(name: str) -> bool:
     return name not in KEYS or bool(getattr(settings, KEYS[name]))
 
 
-def get_provider(name: str) -> ChatProvider:
-    """The provider called `name`, with the deadlines of the settings around it.
+def get_provider(name: str, base_url: str = "") -> ChatProvider:
+    """The provider called `name`, at its own address or at `base_url`, within the limits of the settings.
 
     One instance serves a whole process, from any thread and event loop. Raises InvalidInput for an
-    unknown name, and ProviderNotConfigured where a key is missing.
+    unknown name, ProviderNotConfigured where a key is missing, and ProviderAddressRefused for an address that
+    is not listed.
     """
-    name = provider_name(name)
+    place = (provider_name(name), base_url)
     with _lock:
-        if name not in _providers:
-            _providers[name] = Deadlines(import_string(BACKENDS[name]).from_settings(), _timeouts())
-        return _providers[name]
+        if place not in _providers:
+            _providers[place] = _build(*place)
+        return _providers[place]
+
+
+def _build(name: str, base_url: str) -> ChatProvider:
+    if base_url and not (has_address(name) and is_listed(base_url, provider=name)):
+        raise ProviderAddressRefused(provider=name, detail=f"{base_url} is not listed")
+    elsewhere = {"base_url": base_url, "network": network_of(base_url)} if base_url else {}
+    bounded = Bounded(
+        import_string(BACKENDS[name]).from_settings(**elsewhere),
+        running=settings.PROVIDER_CONCURRENCY,
+        waiting=settings.PROVIDER_QUEUE,
+    )
+    # Around it, so that the time in the queue counts towards the first piece.
+    return Deadlines(bounded, _timeouts())
+
+
+def ready_provider(name: str, base_url: str = "") -> ChatProvider | None:
+    """The same where it has been asked for before; None where getting it may import a module."""
+    return _providers.get((ALIASES.get(name, name), base_url))
 
 
 def reset_providers() -> None:

@@ -7,13 +7,20 @@ that yields; collecting what it yields is the non-streamed call.
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 
-SAMPLING_PARAMETERS = frozenset({"temperature", "top_p", "stop", "seed"})
-"""What a caller may ask for beside `max_tokens`; a provider declares which of them it takes."""
+SAMPLING_PARAMETERS = frozenset(
+    {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty"}
+)
+"""What a caller may ask for beside `max_tokens`; a provider declares which of them it takes, the others
+are dropped and named in the answer."""
+TOOL_PARAMETERS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+"""They change what an answer is, so a model that does not take them refuses the question; and so does
+one that does not take `response_format`."""
+ALL_PARAMETERS = SAMPLING_PARAMETERS | TOOL_PARAMETERS | {"response_format"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,19 @@ class ChatMessage:
 
     role: Role
     content: str
+    tool_calls: tuple["ToolCall", ...] = ()
+    """What an assistant's turn asked for."""
+    tool_call_id: str = ""
+    """Which call the content of a tool's turn answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function of the caller's; `arguments` is JSON as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +56,15 @@ class ChatRequest:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    """Functions in OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
+    tool_choice: str | dict[str, Any] | None = None
+    """In OpenAI's form: none, auto, required, or one function."""
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    """In OpenAI's form."""
     request_id: str | None = None
 
 
@@ -49,6 +78,16 @@ class TextDelta:
 
     text: str
     prompt_tokens: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of the call with this `index`; id and name come with its first piece."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +106,7 @@ class Finished:
     usage: Usage | None
 
 
-ProviderEvent = TextDelta | Finished
+ProviderEvent = TextDelta | ToolCallDelta | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +121,12 @@ class Timeouts:
 
 def estimate_tokens(messages: Sequence[ChatMessage]) -> list[int]:
     """A high estimate for byte-level tokenizers: a token for three bytes of UTF-8, four for the role."""
-    return [len(message.content.encode()) // 3 + 4 for message in messages]
+    return [len(_all_text(message).encode()) // 3 + 4 for message in messages]
+
+
+def _all_text(message: ChatMessage) -> str:
+    calls = (f"{call.id}{call.name}{call.arguments}" for call in message.tool_calls)
+    return "".join((message.content, message.tool_call_id, *calls))
 
 
 class ChatProvider(ABC):

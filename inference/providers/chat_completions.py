@@ -8,7 +8,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from inference.providers.base import ChatRequest, Finished, FinishReason, TextDelta, Usage
+from inference.providers.base import (
+    ChatMessage,
+    ChatRequest,
+    Finished,
+    FinishReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 from inference.providers.failures import Failures
 from inference.providers.sse import EventParser
 
@@ -25,16 +33,29 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 def request_body(request: ChatRequest, parameters: frozenset[str]) -> dict[str, Any]:
     """The JSON of a streamed call, but for the limit of tokens, whose name differs between servers.
 
-    Of the sampling parameters only those in `parameters` are sent, and only where they are set.
+    Of the other parameters only those in `parameters` are sent, and only where they are set.
     """
     chosen = {name: getattr(request, name) for name in sorted(parameters)}
     return {
         "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [turn(message) for message in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         **{name: _plain(value) for name, value in chosen.items() if value not in (None, ())},
     }
+
+
+def turn(message: ChatMessage) -> dict[str, Any]:
+    """One turn as the format has it."""
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+    if not message.tool_calls:
+        return {"role": message.role, "content": message.content}
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in message.tool_calls
+    ]
+    return {"role": message.role, "content": message.content or None, "tool_calls": calls}
 
 
 class CompletionReader:
@@ -44,23 +65,23 @@ class CompletionReader:
         self.done = False
         """Whether the end of the answer was announced (`[DONE]`)."""
         self.started = False
-        """Whether text has come."""
+        """Whether text or a call has come."""
         self._failures = failures
         self._events = EventParser()
         self._finish_reason: FinishReason | None = None
         self._refused = False
         self._usage: Usage | None = None
 
-    def feed(self, received: bytes) -> Iterator[TextDelta]:
+    def feed(self, received: bytes) -> Iterator[TextDelta | ToolCallDelta]:
         """Yield the pieces in `received`. Raises the failure that the stream announces, or makes no sense."""
         try:
             for event in self._events.feed(received):
                 if event.data.startswith("[DONE]"):
                     self.done = True
                     return
-                if text := self._take(json.loads(event.data)):
+                for piece in self._take(json.loads(event.data)):
                     self.started = True
-                    yield TextDelta(text)
+                    yield piece
         # Another server's stream can be wrong in any shape; whichever it is, the answer is broken.
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise self._failures.broken(f"{type(error).__name__}: {error}", started=self.started) from None
@@ -74,21 +95,35 @@ class CompletionReader:
         reason = "content_filter" if self._refused else self._finish_reason or "stop"
         return Finished(reason, self._usage)
 
-    def _take(self, chunk: dict[str, Any]) -> str:
-        """Note what `chunk` says, and return its text."""
+    def _take(self, chunk: dict[str, Any]) -> Iterator[TextDelta | ToolCallDelta]:
+        """Note what `chunk` says, and yield its pieces."""
         if chunk.get("error"):
             raise self._failures.from_event(chunk)
         if usage := chunk.get("usage"):
             self._usage = Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
         if not chunk.get("choices"):
-            return ""
+            return
         choice = chunk["choices"][0]
         if reason := choice.get("finish_reason"):
             self._finish_reason = _FINISH_REASONS.get(reason, "stop")
         delta = choice.get("delta") or {}
         # A model that refuses says so in a field of its own, and ends with "stop".
         self._refused = self._refused or bool(delta.get("refusal"))
-        return _text(delta.get("content") or delta.get("refusal") or "")
+        if text := _text(delta.get("content") or delta.get("refusal") or ""):
+            yield TextDelta(text)
+        for at, call in enumerate(delta.get("tool_calls") or ()):
+            yield _call_piece(call, at)
+
+
+def _call_piece(call: dict[str, Any], at: int) -> ToolCallDelta:
+    function = call.get("function") or {}
+    return ToolCallDelta(
+        # A server that sends each call whole may leave out which one it is.
+        index=int(call.get("index", at)),
+        id=_text(call.get("id") or ""),
+        name=_text(function.get("name") or ""),
+        arguments=_text(function.get("arguments") or ""),
+    )
 
 
 def _text(value: Any) -> str:

@@ -7,15 +7,32 @@ from typing import Any
 
 from django.conf import settings
 
-from inference.providers import http
-from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, ProviderEvent, estimate_tokens
-from inference.providers.chat_completions import CompletionReader, request_body
+from inference.providers.base import (
+    ALL_PARAMETERS,
+    SAMPLING_PARAMETERS,
+    ChatMessage,
+    ChatProvider,
+    ChatRequest,
+    ProviderEvent,
+    estimate_tokens,
+)
+from inference.providers.chat_completions import CompletionReader, request_body, turn
 from inference.providers.failures import Failures
-from llmsite.core.errors import LocalModelUnavailable, ProviderTimeout, ProviderUnavailable, SiteError
+from llmsite.core import http
+from llmsite.core.destinations import ForbiddenAddress, Network
+from llmsite.core.errors import (
+    LocalModelUnavailable,
+    ProviderAddressRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+    SiteError,
+)
 
 _ERROR_BYTES = 1 << 16
 _TOKENIZE_BYTES = 1 << 24
 _TOKENIZE_AT_ONCE = 8
+_EMBEDDED_PARAMETERS = SAMPLING_PARAMETERS - {"presence_penalty"}
+"""What our own engine takes; another server takes whatever the format has."""
 
 
 class LocalProvider(ChatProvider):
@@ -24,18 +41,23 @@ class LocalProvider(ChatProvider):
     name = "local"
     is_greedy = True
 
-    def __init__(self, *, base_url: str, embedded: bool, connect_timeout: float = 3.0) -> None:
+    def __init__(
+        self, *, base_url: str, embedded: bool, connect_timeout: float = 3.0, network: Network | None = None
+    ) -> None:
         self._root = base_url.rstrip("/").removesuffix("/v1")
         self._embedded = embedded
+        self.parameters = _EMBEDDED_PARAMETERS if embedded else ALL_PARAMETERS
         self._connect_timeout = connect_timeout
+        self._network = network
         self._failures = Failures(self.name)
 
     @classmethod
-    def from_settings(cls) -> "LocalProvider":
+    def from_settings(cls, *, base_url: str = "", network: Network | None = None) -> "LocalProvider":
         return cls(
-            base_url=settings.LOCAL_BASE_URL or settings.MODEL_URL,
-            embedded=not settings.LOCAL_BASE_URL,
+            base_url=base_url or settings.LOCAL_BASE_URL or settings.MODEL_URL,
+            embedded=not (base_url or settings.LOCAL_BASE_URL),
             connect_timeout=settings.CONNECT_TIMEOUT,
+            network=network,
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
@@ -80,7 +102,7 @@ class LocalProvider(ChatProvider):
 
     async def _tokenize(self, model: str, messages: Sequence[ChatMessage]) -> dict[str, Any] | None:
         """The server's count of `messages`, or None where it cannot tell."""
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [turn(message) for message in messages]
         payload = {"model": model, "messages": turns, "add_generation_prompt": False}
         with self._translated():
             async with self._post("/tokenize", payload) as response:
@@ -93,8 +115,14 @@ class LocalProvider(ChatProvider):
     def _post(
         self, path: str, payload: dict[str, Any], headers: dict[str, str] | None = None
     ) -> AbstractAsyncContextManager[http.Response]:
-        timeout = self._connect_timeout
-        return http.send("POST", self._root + path, payload=payload, headers=headers, connect_timeout=timeout)
+        return http.send(
+            "POST",
+            self._root + path,
+            payload=payload,
+            headers=headers,
+            connect_timeout=self._connect_timeout,
+            network=self._network,
+        )
 
     async def _refusal(self, response: http.Response) -> SiteError:
         body = await response.read_json(limit=_ERROR_BYTES)
@@ -110,9 +138,12 @@ class LocalProvider(ChatProvider):
             yield
         except TimeoutError:
             raise ProviderTimeout(provider=self.name, phase="connect") from None
+        except ForbiddenAddress as error:
+            raise ProviderAddressRefused(provider=self.name, detail=str(error)) from None
         except OSError as error:
             kind = LocalModelUnavailable if self._embedded else ProviderUnavailable
-            raise kind(provider=self.name, detail=self._failures.detail(str(error))) from None
+            detail = self._failures.detail(str(error))
+            raise kind(provider=self.name, phase="connect", detail=detail) from None
         except http.BadResponse as error:
             started = reader is not None and reader.started
             raise self._failures.broken(str(error), started=started) from None

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from inference.providers.base import ChatRequest, ProviderEvent
+from inference.providers.base import ALL_PARAMETERS, ChatRequest, ProviderEvent
 from inference.providers.chat_completions import CompletionReader, request_body
 from inference.providers.sdk import SDKProvider
+from llmsite.core.destinations import Network
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -25,14 +26,16 @@ class OpenAIProvider(SDKProvider):
     """
 
     name = "openai"
+    parameters = ALL_PARAMETERS
     key_setting = "OPENAI_API_KEY"
 
     @classmethod
-    def from_settings(cls) -> "OpenAIProvider":
+    def from_settings(cls, *, base_url: str = "", network: Network | None = None) -> "OpenAIProvider":
         return cls(
             api_key=settings.OPENAI_API_KEY,
-            base_url=settings.OPENAI_BASE_URL,
+            base_url=base_url or settings.OPENAI_BASE_URL,
             connect_timeout=settings.CONNECT_TIMEOUT,
+            network=network,
         )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:

@@ -18,6 +18,7 @@ from itertools import chain, cycle
 from typing import Literal
 
 from inference.providers.base import (
+    ALL_PARAMETERS,
     ChatMessage,
     ChatProvider,
     ChatRequest,
@@ -25,6 +26,7 @@ from inference.providers.base import (
     FinishReason,
     ProviderEvent,
     TextDelta,
+    ToolCallDelta,
     Usage,
 )
 from inference.providers.words import words
@@ -39,6 +41,8 @@ class Script:
 
     pieces: tuple[str, ...] | None = None
     """None stands for the default answer."""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    """Pieces of calls of the caller's functions, which follow those of the text."""
     delay: float = 0.0
     repeat: bool = False
     """Whether the pieces start again for ever."""
@@ -92,6 +96,7 @@ class ScriptedProvider(ChatProvider):
     """One word is one token. It takes every parameter, and keeps to its script whatever they say."""
 
     name = "scripted"
+    parameters = ALL_PARAMETERS
 
     @classmethod
     def from_settings(cls) -> "ScriptedProvider":
@@ -104,7 +109,7 @@ class ScriptedProvider(ChatProvider):
         try:
             async for piece in _pieces(script, request):
                 call.pieces += 1
-                yield TextDelta(piece)
+                yield TextDelta(piece) if isinstance(piece, str) else piece
             call.outcome = "finished"
             yield Finished(script.finish_reason, await self._usage(script, call))
         except SiteError:
@@ -124,8 +129,9 @@ class ScriptedProvider(ChatProvider):
         return script.usage or Usage(sum(sizes), call.pieces)
 
 
-async def _pieces(script: Script, request: ChatRequest) -> AsyncIterator[str]:
-    pieces = words(default_answer(request)) if script.pieces is None else script.pieces
+async def _pieces(script: Script, request: ChatRequest) -> AsyncIterator[str | ToolCallDelta]:
+    text = words(default_answer(request)) if script.pieces is None else script.pieces
+    pieces: list[str | ToolCallDelta] = [*text, *script.tool_calls]
     for piece in cycle(pieces) if script.repeat else chain(pieces):
         await asyncio.sleep(script.delay)
         yield piece

@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from inference.providers.base import ChatProvider
 from inference.providers.clients import LoopClients
 from inference.providers.failures import Failures
-from llmsite.core.errors import ProviderNotConfigured, ProviderTimeout, ProviderUnavailable, SiteError
+from llmsite.core.destinations import ForbiddenAddress, Network
+from llmsite.core.errors import (
+    ProviderAddressRefused,
+    ProviderNotConfigured,
+    ProviderTimeout,
+    ProviderUnavailable,
+    SiteError,
+)
 
 if TYPE_CHECKING:
     import ssl
+
+    import httpx2
 
 
 class Reader(Protocol):
@@ -28,13 +37,21 @@ class SDKProvider(ChatProvider):
 
     key_setting: ClassVar[str]
 
-    def __init__(self, *, api_key: str, base_url: str = "", connect_timeout: float = 3.0) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str = "",
+        connect_timeout: float = 3.0,
+        network: Network | None = None,
+    ) -> None:
         # A key with any other character cannot be sent, and the attempt would name it in an exception.
         if not (api_key.isascii() and api_key.isprintable() and api_key.strip()):
             raise ProviderNotConfigured(provider=self.name, setting=self.key_setting)
         self._api_key = api_key
         self._base_url = base_url
         self._connect_timeout = connect_timeout
+        self._network = network
         self._failures = Failures(self.name, secrets=(api_key,))
         self._clients: LoopClients[Any] = LoopClients(self._build_client)
 
@@ -57,9 +74,17 @@ class SDKProvider(ChatProvider):
             "timeout": timeout,
             # A vendor never redirects; what does would get the prompt and the key.
             "http_client": sdk.DefaultAsyncHttpxClient(
-                follow_redirects=False, timeout=timeout, verify=_tls()
+                follow_redirects=False, timeout=timeout, verify=_tls(), transport=self._transport()
             ),
         }
+
+    def _transport(self) -> "httpx2.AsyncHTTPTransport | None":
+        """One that stays in the network of a vetted address; None is the client's own."""
+        if self._network is None:
+            return None
+        from inference.providers.vetted import vetted_transport
+
+        return vetted_transport(self._network, _tls())
 
     @contextmanager
     def _translated(self, sdk: ModuleType, reader: Reader) -> Iterator[None]:
@@ -70,7 +95,10 @@ class SDKProvider(ChatProvider):
         """
         try:
             yield
-        except sdk.APIError as error:
+        except (sdk.APIError, ForbiddenAddress) as error:
+            for cause in (error, error.__cause__):  # One SDK wraps what its HTTP client does not know.
+                if isinstance(cause, ForbiddenAddress):
+                    raise ProviderAddressRefused(provider=self.name, detail=str(cause)) from None
             raise self._from_api_error(sdk, error, reader) from None
         except Exception as error:
             if isinstance(error, SiteError):
@@ -84,7 +112,7 @@ class SDKProvider(ChatProvider):
             return ProviderTimeout(provider=self.name, phase="connect")
         if isinstance(error, sdk.APIConnectionError):
             detail = self._failures.detail(f"{error} {error.__cause__}")
-            return ProviderUnavailable(provider=self.name, detail=detail)
+            return ProviderUnavailable(provider=self.name, phase="connect", detail=detail)
         body = error.body if error.body is not None else error.message
         if isinstance(error, sdk.APIStatusError) and error.status_code != 200:
             return self._failures.from_status(error.status_code, body, error.response.headers)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
+from inference.hits import hit_writer
 from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import ChatModelConfig
@@ -19,6 +20,7 @@ async def settled() -> AsyncIterator[None]:
     yield
     live_answers.stop_all(ServerRestarting())
     await until(lambda: not live_answers)
+    await hit_writer.flush()
     await event_mirror.flush()
 
 

@@ -75,6 +75,42 @@ async def by_command(user: User, prompt: str, model: str) -> str:
     return json.loads(out.getvalue())["text"]
 
 
+async def by_openai(user: User, prompt: str, model: str) -> str:
+    answer = await post(user, "/v1/chat/completions", _turns(prompt, model))
+    assert answer.status_code == 200, answer.content
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+async def by_openai_stream(user: User, prompt: str, model: str) -> str:
+    answer = await post(user, "/v1/chat/completions", _turns(prompt, model, stream=True))
+    assert answer.status_code == 200, answer.content
+    chunks = await _data_of(answer)
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+
+
+async def by_anthropic(user: User, prompt: str, model: str) -> str:
+    answer = await post(user, "/v1/messages", _turns(prompt, model, max_tokens=100))
+    assert answer.status_code == 200, answer.content
+    return answer.json()["content"][0]["text"]
+
+
+async def by_anthropic_stream(user: User, prompt: str, model: str) -> str:
+    answer = await post(user, "/v1/messages", _turns(prompt, model, max_tokens=100, stream=True))
+    assert answer.status_code == 200, answer.content
+    told = await _data_of(answer)
+    return "".join(event["delta"]["text"] for event in told if event["type"] == "content_block_delta")
+
+
+def _turns(prompt: str, model: str, **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": prompt}], **fields}
+
+
+async def _data_of(answer: Any) -> list[dict[str, Any]]:
+    body = b"".join([chunk async for chunk in answer.streaming_content])
+    lines = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: {")]
+    return [json.loads(line) for line in lines]
+
+
 DOORS: dict[str, Ask] = {
     "page": by_page,
     "predict": by_predict,
@@ -82,6 +118,10 @@ DOORS: dict[str, Ask] = {
     "conversation": by_conversation,
     "websocket": by_websocket,
     "command": by_command,
+    "openai": by_openai,
+    "openai stream": by_openai_stream,
+    "anthropic": by_anthropic,
+    "anthropic stream": by_anthropic_stream,
 }
 
 

@@ -141,7 +141,7 @@ def test_nothing_is_shown_where_the_event_cannot_be_written(client, reader, conv
         raise DatabaseError("disk full")
 
     sign_in_client(client, reader)
-    monkeypatch.setattr("inference.admin.record", fail)
+    monkeypatch.setattr("inference.admin.answers.record", fail)
     client.raise_request_exception = False
 
     answer = client.post(read_url(conversation), {"reason": REASON})

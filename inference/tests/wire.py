@@ -27,7 +27,9 @@ class WireFormat(Protocol):
 
 
 def words_of(messages: Sequence[dict[str, Any]]) -> int:
-    return sum(len(message["content"].split()) for message in messages)
+    """Words of the texts; calls of tools and what they said count for none."""
+    texts = (message["content"] for message in messages)
+    return sum(len(text.split()) for text in texts if isinstance(text, str))
 
 
 def _data(value: Any) -> bytes:

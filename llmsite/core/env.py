@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from llmsite.core.destinations import plain_url
 from llmsite.core.rates import Rate
 
 T = TypeVar("T")
@@ -72,6 +73,12 @@ class Environment:
             name, default, form=form, example=str(default), parse=lambda raw: _above_zero(float(raw))
         )
 
+    def fraction(self, name: str, default: float) -> float:
+        form = "a number from 0 to 1"
+        return self.read(
+            name, default, form=form, example=str(default), parse=lambda raw: _from_0_to_1(float(raw))
+        )
+
     def rate(self, name: str, default: str) -> Rate:
         form = "a number per s, m, h or d"
         return self.read(name, Rate.parse(default), form=form, example=default, parse=Rate.parse)
@@ -107,6 +114,10 @@ class Environment:
         return self.read(
             name, default, form=form, example=example, parse=lambda raw: _parse_url(raw, schemes)
         )
+
+    def base_urls(self, name: str, default: list[str], *, example: str) -> list[str]:
+        form = "a list of http:// and https:// addresses separated by commas"
+        return self.read(name, default, form=form, example=example, parse=_parse_base_urls)
 
     def database(self, name: str, default: str) -> dict[str, Any]:
         """A Django database from a URL, for example `postgres://user:password@host:5432/name`."""
@@ -164,6 +175,12 @@ def _above_zero(number: float) -> float:
     return number
 
 
+def _from_0_to_1(number: float) -> float:
+    if not 0 <= number <= 1:
+        raise ValueError(number)
+    return number
+
+
 def _choose(raw: str, choices: tuple[str, ...]) -> str:
     if raw.lower() not in choices:
         raise ValueError(raw)
@@ -190,6 +207,10 @@ def _parse_url(raw: str, schemes: tuple[str, ...]) -> str:
     if parts.scheme not in schemes or not (parts.hostname or parts.path) or parts.port == 0:
         raise ValueError(raw)
     return raw.rstrip("/")
+
+
+def _parse_base_urls(raw: str) -> list[str]:
+    return [plain_url(item) for item in _parse_items(raw)]
 
 
 def _parse_database_url(raw: str) -> str:

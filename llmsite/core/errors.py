@@ -38,6 +38,10 @@ class InvalidInput(SiteError):
     """A value is not acceptable. Data: field, reason (a sentence)."""
 
 
+class UnsupportedParameter(SiteError):
+    """A field that this door or this model does not take. Data: field, and model where it is the model."""
+
+
 class TooLarge(SiteError):
     """A body or a text is over its limit. Data: field, limit, unit."""
 
@@ -108,6 +112,12 @@ class ModelNotFound(SiteError):
     field = "model"
 
 
+class IdempotencyConflict(SiteError):
+    """The same Idempotency-Key came with another body before."""
+
+    field = "Idempotency-Key"
+
+
 class ContextLengthExceeded(SiteError):
     """One prompt alone is over the model's window. Data: tokens, limit."""
 
@@ -137,8 +147,12 @@ class ProviderNotConfigured(ProviderFailure):
     """The provider has no key. Data: provider, setting."""
 
 
+class ProviderAddressRefused(ProviderFailure):
+    """The model's base URL is not listed (any more), or leads to where no call may go. Data: provider."""
+
+
 class ProviderUnavailable(ProviderFailure):
-    """Nobody answers at its address, or it says it is overloaded. Data: provider."""
+    """It says it is overloaded, or nobody answers at its address (phase: connect). Data: provider, phase."""
 
     retryable = True
     retry_after = 5.0
@@ -164,10 +178,27 @@ class ProviderTimeout(ProviderFailure):
     retryable = True
 
 
+class ProviderBusy(ProviderFailure):
+    """As many calls to the provider as may run and wait are under way in this process. Data: provider."""
+
+    retryable = True
+    retry_after = 1.0
+
+
+class NoProviderLeft(ProviderFailure):
+    """The model and all of its fallbacks are cooling down. Data: provider (of the model), retry_after."""
+
+
 class ProviderError(ProviderFailure):
     """The provider failed in a way of its own. Data: provider, status."""
 
     retryable = True
+
+
+class EmbedderUnavailable(SiteError):
+    """The encoder of the model process is not there, or does not answer as it should. Data: detail."""
+
+    retry_after = 5.0
 
 
 class UpstreamCut(ProviderFailure):
@@ -187,6 +218,7 @@ class ErrorRow:
 TABLE: dict[type[SiteError], ErrorRow] = {
     SiteError: ErrorRow(500, "internal_error", _("Something went wrong on our side.")),
     InvalidInput: ErrorRow(400, "invalid_value", _("{reason}")),
+    UnsupportedParameter: ErrorRow(400, "unsupported_parameter", _("“{field}” is not supported here.")),
     TooLarge: ErrorRow(413, "too_large", _("The limit is {limit} {unit}.")),
     NotSignedIn: ErrorRow(401, "not_authenticated", _("Sign in, or send a valid bearer token.")),
     WrongCredentials: ErrorRow(401, "wrong_credentials", _("The username or the password is not right.")),
@@ -225,6 +257,11 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     MethodNotAllowed: ErrorRow(405, "method_not_allowed", _("This address does not take that method.")),
     UnsupportedMediaType: ErrorRow(415, "unsupported_media_type", _("Send the body as application/json.")),
     ModelNotFound: ErrorRow(404, "model_not_found", _("There is no model named “{model}”.")),
+    IdempotencyConflict: ErrorRow(
+        409,
+        "idempotency_conflict",
+        _("This Idempotency-Key was used for another request. Send a new key with a new request."),
+    ),
     ContextLengthExceeded: ErrorRow(
         400,
         "context_length_exceeded",
@@ -242,6 +279,11 @@ TABLE: dict[type[SiteError], ErrorRow] = {
         "provider_not_configured",
         _("The provider “{provider}” has no key: the operator has to set {setting}."),
     ),
+    ProviderAddressRefused: ErrorRow(
+        503,
+        "provider_address_refused",
+        _("The address of this model at “{provider}” is not one that the operator allows."),
+    ),
     ProviderUnavailable: ErrorRow(
         503, "provider_unavailable", _("The provider “{provider}” cannot be reached at the moment.")
     ),
@@ -256,6 +298,21 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     ProviderRejected: ErrorRow(502, "provider_rejected", _("The provider “{provider}” refused the request.")),
     ProviderTimeout: ErrorRow(
         504, "provider_timeout", _("The provider “{provider}” did not answer in time.")
+    ),
+    ProviderBusy: ErrorRow(
+        503,
+        "provider_busy",
+        _("Too many questions wait for the provider “{provider}”. Try again in a moment."),
+    ),
+    NoProviderLeft: ErrorRow(
+        503,
+        "no_provider",
+        _("The provider “{provider}” is paused after failures, and no other model can answer in its place."),
+    ),
+    EmbedderUnavailable: ErrorRow(
+        503,
+        "embedder_unavailable",
+        _("The embedding model is not ready. Try again in a moment; if it lasts, the model’s log says why."),
     ),
     UpstreamCut: ErrorRow(
         502,

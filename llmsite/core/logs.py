@@ -1,7 +1,11 @@
 """Logging: one JSON line an event, with the request's id, and no line breaks smuggled in."""
 
+import atexit
 import logging
 import sys
+import threading
+import time
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -41,8 +45,53 @@ class WithoutDenials(logging.Filter):
         return not record.getMessage().startswith("ASGI callable returned without completing handshake")
 
 
-def logging_config(level: str) -> dict[str, Any]:
-    """The value of Django's LOGGING. People at a terminal get readable lines, everything else JSON."""
+class GatheredLines(logging.StreamHandler[Any]):
+    """Writes lines together, at most `SECONDS` late; a warning takes with it at once what waits before it.
+
+    A busy web process writes thousands of lines a second, and each write is a call of the system.
+    """
+
+    SECONDS = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._writer: threading.Thread | None = None
+        atexit.register(self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+        if record.levelno >= logging.WARNING:
+            self.flush()
+        elif self._writer is None or not self._writer.is_alive():
+            self._writer = threading.Thread(target=self._write_on, name="log", daemon=True)
+            self._writer.start()
+
+    def flush(self) -> None:
+        # One at a time, so that lines keep their order.
+        with self.lock or nullcontext():
+            lines, self._lines = self._lines, []
+            if lines:
+                self.stream.write("".join(lines))
+                self.stream.flush()
+
+    def _write_on(self) -> None:
+        while True:
+            time.sleep(self.SECONDS)
+            try:
+                self.flush()
+            except (OSError, ValueError):
+                return  # Nobody reads the log any more.
+
+
+def logging_config(level: str, *, gathered: bool = False) -> dict[str, Any]:
+    """The value of Django's LOGGING. People at a terminal get readable lines, everything else JSON.
+
+    `gathered` is for a process that writes much: its lines come a moment later, some at a time.
+    """
     renderer: Any = structlog.processors.JSONRenderer()
     if sys.stderr.isatty():
         renderer = structlog.dev.ConsoleRenderer()
@@ -55,6 +104,7 @@ def logging_config(level: str) -> dict[str, Any]:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    handler = "llmsite.core.logs.GatheredLines" if gathered else "logging.StreamHandler"
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
         "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -68,7 +118,7 @@ def logging_config(level: str) -> dict[str, Any]:
             "with_traceback": {"()": "llmsite.core.logs.WithTraceback"},
             "without_denials": {"()": "llmsite.core.logs.WithoutDenials"},
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "site"}},
+        "handlers": {"stderr": {"class": handler, "formatter": "site"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # Our own middleware writes the line of a request.
@@ -79,5 +129,9 @@ def logging_config(level: str) -> dict[str, Any]:
             "django.request": {"filters": ["with_traceback"]},
             "httpx": {"level": "WARNING"},
             "httpx2": {"level": "WARNING"},
+            # At debug level these write down prompts, and headers in which a provider may repeat a key.
+            "anthropic": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
+            "openai": {"level": "WARNING"},
         },
     }

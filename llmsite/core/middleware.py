@@ -2,7 +2,6 @@
 
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -12,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from llmsite.core.error_pages import render_error
 from llmsite.core.errors import SiteError
+from llmsite.core.ids import new_uuid
 from llmsite.core.logs import request_id as current_request_id
 
 log = structlog.get_logger("llmsite.request")
@@ -23,7 +23,7 @@ def read_request_id(sent: str | None) -> str:
     """The id that a client sent, where it is well-formed; else a new one."""
     if sent and _WELL_FORMED.match(sent):
         return sent
-    return uuid.uuid4().hex
+    return new_uuid().hex
 
 
 class RequestMiddleware:

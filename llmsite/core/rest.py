@@ -1,6 +1,7 @@
 """Errors as JSON: one envelope for Django REST framework's views and for plain async doors."""
 
 import functools
+import json
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,9 +11,11 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.serializers import Serializer
 
+from llmsite.core.dialects import spoken
 from llmsite.core.errors import (
     InvalidInput,
     MethodNotAllowed,
@@ -45,9 +48,17 @@ def error_response(error: BaseException) -> JsonResponse:
     return response
 
 
-def envelope(public: PublicError) -> JsonResponse:
-    """The JSON of an error, with the headers that belong to its status."""
-    response = JsonResponse(public.as_dict(request_id.get()), status=public.status)
+def envelope(public: PublicError, *, of: str | None = None) -> JsonResponse:
+    """The JSON of an error, with the headers that belong to its status.
+
+    `of` is the id of the request that it happened to, where that is not the one being answered.
+    """
+    dialect = spoken.get()
+    response = JsonResponse(
+        dialect.error(public, of or request_id.get()),
+        status=public.status,
+        headers=dialect.error_headers(public),
+    )
     if public.retry_after is not None:
         response["Retry-After"] = str(math.ceil(public.retry_after))
     if public.status == 401:
@@ -83,6 +94,21 @@ def json_door(*methods: str) -> Callable[[AsyncView], AsyncView]:
         return door
 
     return decorate
+
+
+def read_json(request: HttpRequest) -> Any:
+    """The body as JSON. Raises UnsupportedMediaType, TooLarge (through Django) or InvalidInput."""
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType
+    try:
+        return json.loads(request.body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(reason=_("The body is not JSON in UTF-8.")) from error
+
+
+def _refuse_constant(name: str) -> None:
+    # NaN and Infinity are not JSON, and would pass every comparison with a limit.
+    raise ValueError(name)
 
 
 def validated(serializer: Serializer[Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Input that is checked strictly: a field nobody knows is an error, not silence."""
 
+from functools import cache
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -16,8 +17,8 @@ class RefusesUnknownFields:
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
-            writable = {name for name, field in self.fields.items() if not field.read_only}
-            unknown = next((name for name in data if name not in writable), None)
+            fields = self.fields
+            unknown = next((name for name in data if name not in fields or fields[name].read_only), None)
             if unknown is not None:
                 raise serializers.ValidationError({str(unknown): _("This field is not known here.")})
         return super().to_internal_value(data)  # type: ignore[misc]
@@ -25,3 +26,17 @@ class RefusesUnknownFields:
 
 class StrictSerializer(RefusesUnknownFields, serializers.Serializer[Any]):
     """A serializer of plain values that refuses unknown fields."""
+
+    @classmethod
+    def read(cls, data: Any) -> dict[str, Any]:
+        """The typed values in `data`. Raises REST framework's ValidationError.
+
+        One instance reads for everybody: it keeps nothing of what it reads, and making one, with a copy of
+        every field, takes longer than reading.
+        """
+        return _reader(cls).run_validation(data)
+
+
+@cache
+def _reader(kind: type[StrictSerializer]) -> StrictSerializer:
+    return kind()

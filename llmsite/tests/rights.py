@@ -16,6 +16,8 @@ class Who(Enum):
     EVERYBODY = auto()
     SIGNED_IN = auto()
     """Whoever is signed in, to what is their own."""
+    KEY_HOLDER = auto()
+    """Whoever sends a key or a token in a header; a browser's cookies count for nothing there."""
     OWNER = auto()
     """The owner of the object in the address; for everybody else it does not exist."""
     STAFF = auto()
@@ -93,7 +95,11 @@ API = [
     row("api/predict/stream", S, POST=400),
     row("api/generations/<uuid:pk>/events", OWN, to="generation", GET=200),
     row("api/generations/<uuid:pk>/stop", OWN, to="generation", POST=200),
+    row("api/embed", S, POST=400),
     row("api/models", S, GET=200),
+    # Whoever may not run the site is refused; test_model_api.py has the others.
+    row("api/model", S, GET=200, POST=403),
+    row("api/cache", S, GET=403, DELETE=403, POST=403, PUT=403, PATCH=403),
     row("api/conversations", S, GET=200, POST=201),
     row(
         "api/conversations/<uuid:pk>",
@@ -112,6 +118,12 @@ API = [
         GET=200,
         POST=400,
     ),
+    row("v1/models", Who.KEY_HOLDER, GET=200),
+    row("v1/models/<path:name>", Who.KEY_HOLDER, GET=404),
+    row("v1/chat/completions", Who.KEY_HOLDER, POST=400),
+    row("v1/embeddings", Who.KEY_HOLDER, POST=400),
+    row("v1/messages", Who.KEY_HOLDER, POST=400),
+    row("v1/messages/count_tokens", Who.KEY_HOLDER, POST=400),
     row("health/live", E, GET=200),
     row("health/ready", E, GET=(200, 503)),
 ]
@@ -131,6 +143,8 @@ ADMIN_PAGES = [
     row("admin/accounts/auditevent/export/", Who.PERMITTED),
     row("admin/accounts/user/<id>/password/", Who.PERMITTED, to="user"),
     row("admin/inference/conversation/<path:object_id>/read/", Who.PERMITTED, to="conversation"),
+    row("admin/inference/chatmodelconfig/<path:object_id>/default/", Who.PERMITTED, to="model"),
+    row("admin/inference/chatmodelconfig/clear-cache/", Who.PERMITTED),
 ]
 
 # The tables that the admin shows, and the owner's row of each.

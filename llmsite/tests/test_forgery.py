@@ -32,6 +32,7 @@ TARGETS = [
     if verb in UNSAFE
     and row.route not in NO_COOKIE_NEEDED
     and not row.route.startswith("admin/r/")
+    and row.who is not Who.KEY_HOLDER
     and (row.who is not Who.PERMITTED or row.route in ADMIN_CHANGES)
 ]
 

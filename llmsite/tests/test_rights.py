@@ -76,7 +76,7 @@ def call(people, request):
         client = Client(raise_request_exception=False)
         client.cookies.update(cookies)
         given = {"data": json.dumps(body), "content_type": "application/json"}
-        if not address.startswith("/api/"):
+        if not address.startswith(("/api/", "/v1/")):
             given = {"data": body} if verb == "POST" else {}
         return getattr(client, verb.lower())(address, **({} if verb == "GET" else given))
 
@@ -113,6 +113,20 @@ def test_whoever_has_the_right_reaches_each_page_of_the_admin(call, objects):
     for route in answers.keys() - REFUSED_TO_ALL:
         assert answers[route].status_code in (200, 302), route
         assert "login" not in answers[route].headers.get("Location", ""), route
+
+
+@pytest.mark.django_db
+def test_a_key_opens_what_is_for_programs(people, objects):
+    client, wrong = Client(headers=bearer(people["owner"])), []
+    for row in (row for row in ROWS if row.who is Who.KEY_HOLDER):
+        for verb, expected in row.verbs.items():
+            address = address_of(row, objects)
+            given = {} if verb == "GET" else {"data": "{}", "content_type": "application/json"}
+            answer = getattr(client, verb.lower())(address, **given)
+            if answer.status_code not in expected:
+                wrong.append(f"{verb} {address}: {answer.status_code}")
+
+    assert not wrong, "\n".join(wrong)
 
 
 def problem_of(row: Row, verb: str, call, objects) -> str:
@@ -153,6 +167,7 @@ def is_refused(row: Row, caller: str) -> bool:
     let_in = {
         Who.EVERYBODY: set(CALLERS),
         Who.SIGNED_IN: SIGNED_IN,
+        Who.KEY_HOLDER: set(),
         Who.OWNER: {"owner"},
         Who.STAFF: {"staff"},
         Who.PERMITTED: set(),
@@ -171,11 +186,13 @@ def wrong_status(row: Row, verb: str, caller: str, answer) -> str:
 
 
 def expected_statuses(row: Row, verb: str, caller: str) -> set[int]:
-    is_api, taken = row.route.startswith(("api/", "health/")), verb in row.verbs
+    is_api, taken = row.route.startswith(("api/", "v1/", "health/")), verb in row.verbs
     if row.who in (Who.STAFF, Who.PERMITTED):
         if caller != "staff":
             return {302}
         return ({403} if row.who is Who.PERMITTED else {200, 302, 404}) | (set() if verb == "GET" else {405})
+    if row.who is Who.KEY_HOLDER:
+        return {401} if taken else {405}
     if row.who is not Who.EVERYBODY and caller not in SIGNED_IN:
         return ({401} if is_api else {302}) | (set() if taken else {405})
     if not taken:

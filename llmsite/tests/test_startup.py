@@ -16,6 +16,9 @@ HEAVY = (
     "openai",
     "daphne",
     "faiss",
+    "numpy",
+    "huggingface_hub",
+    "starlette",
 )
 
 START = """

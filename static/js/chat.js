@@ -4,7 +4,8 @@ import { call } from "./api.js";
 import { Composer, sendOnEnter } from "./chat/composer.js";
 import { ConversationList } from "./chat/conversations.js";
 import { keepDraft, takeDraft } from "./chat/draft.js";
-import { Message, fromFinished } from "./chat/message.js";
+import { Message, fromFinished, fromStarted } from "./chat/message.js";
+import { ModelPicker } from "./chat/models.js";
 import { followGeneration } from "./chat/stream.js";
 import { Thread } from "./chat/thread.js";
 
@@ -16,6 +17,7 @@ class ChatPage {
     onStop: () => this.#stop(),
   });
   #conversation = this.#page.dataset.conversation || null;
+  #models = new ModelPicker(document.getElementById("model"), { followsDefault: !this.#conversation });
   #conversations = new ConversationList(document.querySelector(".conversations"), this.#conversation);
   #running = null; // the message that is being written
   #stopWanted = false; // stop was pressed before the server had named the generation
@@ -37,7 +39,7 @@ class ChatPage {
     if (button.matches(".suggestion")) this.#ask(button.textContent.trim());
     else if (button.matches(".code-copy")) copy(button, button.closest(".code-frame").querySelector("code").textContent);
     else if (button.matches(".message-copy")) copy(button, message.text);
-    else if (button.matches(".message-regenerate, .message-retry")) this.#regenerate(message);
+    else if (button.matches(".message-regenerate, .message-retry, .message-fresh")) this.#regenerate(message);
     else if (button.matches(".message-edit")) this.#edit(message);
   }
 
@@ -72,6 +74,7 @@ class ChatPage {
       const body = { prompt, model: this.#composer.model };
       const answer = await this.#post(parent ? { ...body, parent } : body);
       question.identify(answer.user_message);
+      this.#models.settle();
       if (isNew) history.pushState(null, "", `/chat/${this.#conversation}/`);
       this.#show(answer);
     } catch (error) {
@@ -100,8 +103,10 @@ class ChatPage {
     this.#begin();
     try {
       const answer = await this.#post({ regenerate: message.id, model: this.#composer.model });
+      const hadFocus = message.element.contains(document.activeElement);
       this.#thread.cut(message);
       this.#show(answer, { versions: message.versions });
+      if (hadFocus) this.#thread.last.focus();
     } catch (error) {
       this.#giveUp(error);
     }
@@ -166,6 +171,7 @@ class ChatPage {
     this.#composer.error = error.message;
     this.#page.classList.toggle("has-messages", !this.#thread.isEmpty);
     this.#composer.focus();
+    if (error.code === "model_not_found") this.#models.refresh();
     if (error.status === 401) keepDraft(this.#composer.text); // the sign-in page is on its way
   }
 
@@ -185,6 +191,7 @@ class ChatPage {
     this.#composer.busy = true;
     announce(gettext("The answer is being written."));
     followGeneration(message.generation, {
+      started: (event) => message.describe(fromStarted(event)),
       text: (text) => message.grow(text),
       finished: (event, text) => this.#finish(message, event, text),
       failed: (event, text) => this.#fail(message, event, text),
@@ -197,7 +204,8 @@ class ChatPage {
   #finish(message, event, text) {
     const stopped = event.finish_reason === "cancelled";
     message.settle(text, { status: stopped ? "stopped" : "finished", ...fromFinished(event) });
-    this.#end(stopped ? gettext("The answer was stopped.") : gettext("The answer is complete."));
+    if (stopped) this.#end(gettext("The answer was stopped."));
+    else this.#end(event.cache ? gettext("The answer is complete. It comes from the cache.") : gettext("The answer is complete."));
   }
 
   #fail(message, event, text) {

@@ -19,10 +19,11 @@ from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.events import Delta, Failed, Finished
 from inference.live import live_answers
-from inference.pipeline import answer
-from inference.serializers import PredictSerializer
+from inference.pipeline import answer, look_up
+from inference.question import prepare
+from inference.serializers import read_ask
 from llmsite.core.errors import SiteError, describe
-from llmsite.core.rest import as_site_error, validated
+from llmsite.core.rest import as_site_error
 
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended."""
@@ -57,7 +58,8 @@ class Command(BaseCommand):
             close_old_connections()
 
     async def _answer(self, ask: Ask, *, as_json: bool) -> None:
-        turn = await admit(ask)
+        question, hit = await look_up(await prepare(ask))
+        turn = await admit(question, hit=hit)
         _stop_on_interrupt(turn)
         pieces: list[str] = []
         async with aclosing(answer(turn)) as events:
@@ -77,9 +79,8 @@ class Command(BaseCommand):
 
 def _read_ask(options: dict[str, Any]) -> Ask:
     names = ("prompt", "model", "max_tokens", "temperature", "seed")
-    serializer = PredictSerializer(data={name: options[name] for name in names if options[name] is not None})
-    validated(serializer)
-    return serializer.ask(_user(options["user"]), door="command", listed=False)
+    data = {name: options[name] for name in names if options[name] is not None}
+    return read_ask(data, _user(options["user"]), door="command", listed=False)
 
 
 def _explain(error: Exception) -> str:

@@ -5,17 +5,18 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
+from embeddings.weights import is_on_this_machine
 from inference.models import ChatModelConfig
 
 log = structlog.get_logger("llmsite.serve_model")
@@ -41,19 +42,18 @@ class Command(BaseCommand):
             sys.exit(0)
 
     def _stand_by(self) -> None:
-        """Another server has the models: list the first of them, and hold none here."""
+        """Another server has the models: list the first of them, and serve only embeddings here."""
         self.stderr.write(f"LOCAL_BASE_URL is set: {settings.LOCAL_BASE_URL} serves the local models.")
-        while (served := served_elsewhere(settings.LOCAL_BASE_URL)) is None:
-            time.sleep(LOOK_AGAIN_SECONDS)
-        register(*served)
-        signal.pause()
+        close_the_hub(settings.EMBEDDING_MODEL)
+        threading.Thread(
+            target=register_when_it_answers, args=(settings.LOCAL_BASE_URL,), daemon=True
+        ).start()
+        with bound_socket(settings.MODEL_URL) as listener:
+            run(None, listener)
 
     def _serve(self) -> None:
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
         path = settings.LOCAL_MODEL_PATH
-        if not path or Path(path).expanduser().exists():
-            # The hub is asked only for an id of the user's, never for what is on this machine.
-            os.environ["HF_HUB_OFFLINE"] = "1"
+        close_the_hub(path, settings.EMBEDDING_MODEL)
         from inference.engine.load import load
         from inference.engine.runner import EngineError
 
@@ -73,6 +73,20 @@ class Command(BaseCommand):
             )
             register(model.name, model.context)
             run(model, listener)
+
+
+def close_the_hub(*models: str) -> None:
+    """The hub is asked only for an id of the user's, never for what is on this machine."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if all(not model or is_on_this_machine(model) for model in models):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def register_when_it_answers(base_url: str) -> None:
+    while (served := served_elsewhere(base_url)) is None:
+        time.sleep(LOOK_AGAIN_SECONDS)
+    register(*served)
+    connection.close()
 
 
 def register(name: str, context_window: int) -> None:
@@ -121,14 +135,31 @@ def run(model: Any, listener: socket.socket) -> None:
     """Serve until the process is asked to stop."""
     import uvicorn
 
+    from embeddings.embedder import Embedder
+    from embeddings.encoder import load_encoder
     from inference.engine.server import make_app
 
+    if model is None or model.engine != "torch":
+        # Threads of torch wait for each other by spinning. Beside an engine that has threads of its own on
+        # these cores, a question then takes up to a second to embed (docs/decisions/0009-encoder.md).
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    name = settings.EMBEDDING_MODEL
+    embedder = Embedder(name, lambda: load_encoder(name, device=settings.DEVICE))
     config = uvicorn.Config(
-        make_app(model),
+        make_app(model, embedder),
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except (SystemExit, KeyboardInterrupt):
+        if not embedder.is_loading:
+            raise
+        # Its thread is in the middle of an import, which cannot be interrupted and would keep Python from
+        # ending for seconds. Everything else has ended.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -10,6 +10,7 @@ from accounts.models import User
 from conftest import PASSWORD
 from inference.models import Conversation, Generation, Message, Status
 from inference.providers.scripted import SCRIPTS
+from inference.tests.waiting import until
 from llmsite.testing.site import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,6 +146,8 @@ async def test_a_crash_of_the_server_keeps_what_was_written(visit):
         await visitor.open()
         await visitor.ask("Never end", "endless")
         await visitor.answer_begins()
+        # What is shown is a beat ahead of what is stored.
+        await until(Generation.objects.exclude(delta_lengths=[]).exists)
         visitor.site.kill()
         await visitor.page.locator(".connection-lost").wait_for()
 

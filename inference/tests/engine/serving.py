@@ -91,11 +91,16 @@ def chat_body(content: str, **options: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}], **options}
 
 
+def scripted_model(runner: ScriptedRunner, *, queue_limit: int = 64) -> LoadedModel:
+    """A model that answers with the runner's script, under the name `scripted`. Close its scheduler."""
+    scheduler = Scheduler(runner, decode_bytes, end_tokens=frozenset({END}), queue_limit=queue_limit)
+    return LoadedModel("scripted", "cpu", "test", runner.context, runner.slots, ByteTokenizer(), scheduler)
+
+
 @contextlib.contextmanager
 def serving(runner: ScriptedRunner, *, queue_limit: int = 64) -> Iterator[Served]:
     """Serve a scripted runner under the name `scripted`."""
-    scheduler = Scheduler(runner, decode_bytes, end_tokens=frozenset({END}), queue_limit=queue_limit)
-    model = LoadedModel("scripted", "cpu", "test", runner.context, runner.slots, ByteTokenizer(), scheduler)
+    model = scripted_model(runner, queue_limit=queue_limit)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(

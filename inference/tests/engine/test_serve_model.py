@@ -54,6 +54,17 @@ def wait_until_ready(process, served):
     raise AssertionError(process.communicate()[0])
 
 
+def wait_for_the_embedder(served):
+    """How it stands when it does not load any more."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        embedder = served.send("GET", "/health")[1]["embedder"]
+        if embedder["status"] != "loading":
+            return embedder
+        time.sleep(0.05)
+    raise AssertionError("the embedder is still loading")
+
+
 @pytest.fixture(scope="module")
 def process(models_root, tmp_path_factory):
     """The default model served in a process whose every connection is written down."""
@@ -64,6 +75,7 @@ def process(models_root, tmp_path_factory):
     served = Served(free_port())
     process = start(served.port, models_root, ATTEMPTS=str(folder / "attempts"), **places)
     served.health = wait_until_ready(process, served)
+    wait_for_the_embedder(served)
     served.folder, served.process = folder, process
     yield served
     process.terminate()
@@ -81,8 +93,21 @@ def test_the_default_model_is_served(process):
     assert "Paris" in process.text("What is the capital of France?")
 
 
+def test_the_default_embedding_model_is_served_beside_it(process):
+    status, body, _ = process.send("POST", "/v1/embeddings", {"input": ["A cat.", "A small cat.", "Taxes."]})
+    cat, small_cat, taxes = (item["embedding"] for item in body["data"])
+
+    assert (status, body["model"], len(cat)) == (200, "all-MiniLM-L6-v2", 384)
+    assert similarity(cat, small_cat) > 0.7 > 0.3 > similarity(cat, taxes)
+
+
+def similarity(one, other):
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
 def test_nothing_calls_home(process):
     process.text("What is the capital of Italy?", max_tokens=4)
+    process.send("POST", "/v1/embeddings", {"input": "What is the capital of Italy?"})
     assert not (process.folder / "attempts").exists()
     # onnxruntime's telemetry keeps an id under the home folder.
     assert list((process.folder / "home").rglob("*")) == []
@@ -95,6 +120,33 @@ def test_it_ends_at_once_and_cleanly_when_asked_to(models_root):
     process.send_signal(signal.SIGTERM)
     assert "Traceback" not in process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0
+
+
+def test_the_chat_model_is_served_without_an_embedding_model(models_root, tmp_path):
+    with running(models_root, EMBEDDING_MODEL=str(tmp_path)) as served:
+        embedder = wait_for_the_embedder(served)
+        assert embedder["status"] == "failed"
+        assert str(tmp_path) in embedder["reason"]
+        assert "Paris" in served.text("What is the capital of France?", max_tokens=10)
+
+
+def test_beside_another_server_there_are_only_embeddings(models_root):
+    with running(models_root, LOCAL_BASE_URL=f"http://127.0.0.1:{free_port()}/v1") as served:
+        health = served.send("GET", "/health")[1]
+        assert (health["model"], health["embedder"]["model"]) == (None, "all-MiniLM-L6-v2")
+
+
+@contextlib.contextmanager
+def running(models_root, **environment):
+    served = Served(free_port())
+    process = start(served.port, models_root, **environment)
+    try:
+        wait_until_ready(process, served)
+        yield served
+    finally:
+        process.terminate()
+        output = process.communicate(timeout=PATIENCE)[0]
+    assert (process.returncode, "Traceback" in output) == (0, False), output
 
 
 def refused(models_root, *, port=None, **environment):

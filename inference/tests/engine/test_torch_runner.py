@@ -125,7 +125,17 @@ def test_the_prompt_is_the_models_own_template(folder, open_model):
     assert all(parts)
 
 
-@pytest.mark.parametrize("mark", ["<|im_end|>", "<|im_start|>system", "<|im_end|>\n<|im_start|>assistant\n"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<|im_end|>",
+        "<|im_start|>system",
+        "<|im_end|>\n<|im_start|>assistant\n",
+        "[INST]",
+        "<|end|>",
+        '{"role": "system"}',
+    ],
+)
 def test_special_tokens_in_a_message_are_plain_text(folder, open_model, mark):
     tokenizer = open_model(folder).tokenizer
     text = f"a {mark} b"

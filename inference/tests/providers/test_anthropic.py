@@ -1,10 +1,12 @@
 import pytest
 
-from inference.providers.anthropic import AnthropicProvider, request_body, turns
-from inference.providers.base import ChatMessage, Usage
+from inference.providers.anthropic import AnthropicProvider
+from inference.providers.base import ChatMessage, ToolCall, Usage
+from inference.providers.messages import arguments_of, request_body, turns
 from inference.tests.providers.asking import a_request, collect, end_of
 from inference.tests.standin import Answer, StandIn
 from inference.tests.wire import AnthropicFormat
+from llmsite.core.errors import UnsupportedParameter
 
 
 @pytest.fixture
@@ -82,3 +84,36 @@ async def test_thinking_is_no_part_of_the_answer(provider: AnthropicProvider, st
     standin.script(Answer(raw=wire.begin((3, 0)) + thinking + wire.piece("a") + wire.end("end_turn", (3, 2))))
     events = await collect(provider)
     assert len(events) == 2
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("none", {"type": "none"}),
+        ("auto", {"type": "auto"}),
+        ("required", {"type": "any"}),
+        (None, None),
+        ({"type": "function", "function": {"name": "a"}}, {"type": "tool", "name": "a"}),
+    ],
+)
+def test_choices_of_tools(choice: object, sent: object) -> None:
+    tool = {"type": "function", "function": {"name": "a"}}
+    assert request_body(a_request(tools=(tool,), tool_choice=choice)).get("tool_choice") == sent
+
+
+def test_any_json_has_no_counterpart() -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        request_body(a_request(response_format={"type": "json_object"}))
+    assert caught.value.field == "response_format"
+    assert "output_config" not in request_body(a_request(response_format={"type": "text"}))
+
+
+def test_a_system_prompt_alone_is_the_question() -> None:
+    body = request_body(a_request(messages=(ChatMessage("system", "Say hello."),)))
+    assert body["messages"] == [{"role": "user", "content": "Say hello."}]
+    assert "system" not in body
+
+
+@pytest.mark.parametrize("written", ["", "{", "[1]", "7"])
+def test_arguments_that_are_no_object_are_passed_on_as_one(written: str) -> None:
+    assert isinstance(arguments_of(ToolCall("x", "a", written)), dict)

@@ -4,6 +4,7 @@ Those that speak HTTP are held against the stand-in, with the real SDKs.
 """
 
 import asyncio
+import json
 import logging
 import traceback
 from collections.abc import Callable
@@ -13,7 +14,18 @@ import pytest
 
 from inference.providers import provider_names, scripted
 from inference.providers.anthropic import AnthropicProvider
-from inference.providers.base import SAMPLING_PARAMETERS, ChatProvider, Finished, TextDelta, Timeouts, Usage
+from inference.providers.base import (
+    ALL_PARAMETERS,
+    TOOL_PARAMETERS,
+    ChatMessage,
+    ChatProvider,
+    Finished,
+    TextDelta,
+    Timeouts,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from inference.providers.deadlines import Deadlines
 from inference.providers.echo import EchoProvider
 from inference.providers.local import LocalProvider
@@ -22,6 +34,7 @@ from inference.providers.scripted import Script, ScriptedProvider
 from inference.providers.words import words
 from inference.tests.providers.asking import a_request, collect, collect_until_error, end_of, text_of
 from inference.tests.standin import Answer, End, StandIn
+from inference.tests.wire import AnthropicFormat, OpenAIFormat
 from llmsite.core import errors
 
 KEY = "sk-canary-4fJ2mQ9x"
@@ -70,7 +83,7 @@ class TestEveryProvider:
         assert text_of(await collect(provider, request)) == TEXT
 
     async def test_declared_parameters_are_known_ones(self, provider: ChatProvider) -> None:
-        assert provider.parameters <= SAMPLING_PARAMETERS
+        assert provider.parameters <= ALL_PARAMETERS
 
     async def test_closing_ends_the_answer(self, provider: ChatProvider) -> None:
         events = provider.stream(a_request(TEXT))
@@ -136,7 +149,7 @@ class TestWire:
 
     async def test_unset_parameters_are_left_out(self, provider: ChatProvider, standin: StandIn) -> None:
         await collect(provider)
-        assert not {*SAMPLING_PARAMETERS, "stop_sequences"} & set(standin.calls[-1].body)
+        assert not {*ALL_PARAMETERS, "stop_sequences", "output_config"} & set(standin.calls[-1].body)
 
 
 class TestStopping:
@@ -364,3 +377,147 @@ class TestKeys:
         with pytest.raises(errors.ProviderNotConfigured) as caught:
             kind(api_key=key)
         assert caught.value.data == {"provider": name, "setting": f"{name.upper()}_API_KEY"}
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "description": "Tells it.", "parameters": {"type": "object"}},
+}
+RAW_CALLS = {
+    "anthropic": AnthropicFormat().begin((5, 0))
+    + AnthropicFormat().piece("Well.")
+    + b'event: content_block_start\ndata: {"type": "content_block_start", "index": 1, "content_block": '
+    b'{"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}}\n\n'
+    b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 1, "delta": '
+    b'{"type": "input_json_delta", "partial_json": ""}}\n\n'
+    b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 1, "delta": '
+    b'{"type": "input_json_delta", "partial_json": "{\\"city\\": "}}\n\n'
+    b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 1, "delta": '
+    b'{"type": "input_json_delta", "partial_json": "1}"}}\n\n'
+    b'event: content_block_stop\ndata: {"type": "content_block_stop", "index": 1}\n\n'
+    b'event: content_block_start\ndata: {"type": "content_block_start", "index": 2, "content_block": '
+    b'{"type": "tool_use", "id": "call_2", "name": "weather", "input": {}}}\n\n'
+    b'event: content_block_stop\ndata: {"type": "content_block_stop", "index": 2}\n\n'
+    + AnthropicFormat().end("tool_use", (5, 9)),
+    "openai": OpenAIFormat().begin(None)
+    + OpenAIFormat().piece("Well.")
+    + b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "call_1", '
+    b'"type": "function", "function": {"name": "weather", "arguments": ""}}]}, "finish_reason": null}]}\n\n'
+    b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": '
+    b'{"arguments": "{\\"city\\": "}}]}, "finish_reason": null}]}\n\n'
+    b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": '
+    b'{"arguments": "1}"}}]}, "finish_reason": null}]}\n\n'
+    b'data: {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 1, "id": "call_2", '
+    b'"type": "function", "function": {"name": "weather", "arguments": "{}"}}]}, "finish_reason": null}]}\n\n'
+    + OpenAIFormat().end("tool_calls", (5, 9)),
+}
+WITH_TOOLS = {
+    "anthropic": OVER_HTTP["anthropic"],
+    "openai": OVER_HTTP["openai"],
+    "another local server": lambda url: LocalProvider(base_url=url, embedded=False),
+}
+
+
+class TestTools:
+    @pytest.fixture(params=WITH_TOOLS)
+    def provider(self, request: pytest.FixtureRequest, standin: StandIn) -> ChatProvider:
+        return WITH_TOOLS[request.param](standin.url)
+
+    @staticmethod
+    def raw(provider: ChatProvider) -> bytes:
+        return RAW_CALLS["anthropic" if provider.name == "anthropic" else "openai"]
+
+    async def test_calls_come_in_pieces(self, provider: ChatProvider, standin: StandIn) -> None:
+        standin.script(Answer(raw=self.raw(provider)))
+        *pieces, end = await collect(provider, a_request(tools=(TOOL,)))
+
+        assert text_of(pieces) == "Well."
+        calls = [piece for piece in pieces if isinstance(piece, ToolCallDelta)]
+        assert [(piece.index, piece.id, piece.name) for piece in calls if piece.id] == [
+            (0, "call_1", "weather"),
+            (1, "call_2", "weather"),
+        ]
+        written = ["".join(piece.arguments for piece in calls if piece.index == at) for at in (0, 1)]
+        assert [json.loads(text) for text in written] == [{"city": 1}, {}]
+        assert end == Finished("tool_calls", Usage(5, 9))
+
+    async def test_a_call_that_breaks_off_is_a_cut(self, provider: ChatProvider, standin: StandIn) -> None:
+        raw = self.raw(provider)
+        standin.script(Answer(raw=raw[: raw.index(b"call_2")].rpartition(b"\n\n")[0] + b"\n\n"))
+        events, error = await collect_until_error(provider, a_request(tools=(TOOL,)))
+        assert isinstance(error, errors.UpstreamCut)
+        assert not any(isinstance(event, Finished) for event in events)
+
+    async def test_tools_and_turns_go_upstream(self, provider: ChatProvider, standin: StandIn) -> None:
+        messages = (
+            ChatMessage("user", "Rain?"),
+            ChatMessage("assistant", "", (ToolCall("call_1", "weather", '{"city": 1}'),)),
+            ChatMessage("tool", "Yes.", tool_call_id="call_1"),
+            ChatMessage("user", "Really?"),
+        )
+        choice = {"type": "function", "function": {"name": "weather"}}
+        await collect(
+            provider,
+            a_request(messages=messages, tools=(TOOL,), tool_choice=choice, parallel_tool_calls=False),
+        )
+
+        body = standin.calls[-1].body
+        if provider.name == "anthropic":
+            assert body["messages"] == [
+                {"role": "user", "content": "Rain?"},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": 1}}
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "call_1", "content": "Yes."},
+                        {"type": "text", "text": "Really?"},
+                    ],
+                },
+            ]
+            assert body["tools"] == [
+                {"name": "weather", "description": "Tells it.", "input_schema": {"type": "object"}}
+            ]
+            assert body["tool_choice"] == {
+                "type": "tool",
+                "name": "weather",
+                "disable_parallel_tool_use": True,
+            }
+        else:
+            call = {"name": "weather", "arguments": '{"city": 1}'}
+            assert body["messages"] == [
+                {"role": "user", "content": "Rain?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "content": "Yes."},
+                {"role": "user", "content": "Really?"},
+            ]
+            assert (body["tools"], body["tool_choice"], body["parallel_tool_calls"]) == (
+                [TOOL],
+                choice,
+                False,
+            )
+
+    async def test_a_schema_of_the_answer_goes_upstream(
+        self, provider: ChatProvider, standin: StandIn
+    ) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+        await collect(provider, a_request(response_format=form))
+        body = standin.calls[-1].body
+        if provider.name == "anthropic":
+            assert body["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+        else:
+            assert body["response_format"] == form
+
+
+def test_what_our_own_engine_does_not_do_it_does_not_declare() -> None:
+    embedded = LocalProvider(base_url="http://127.0.0.1:9", embedded=True).parameters
+    assert not embedded & (TOOL_PARAMETERS | {"response_format", "presence_penalty"})
+    assert LocalProvider(base_url="http://127.0.0.1:9", embedded=False).parameters == ALL_PARAMETERS

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
@@ -12,13 +13,18 @@ from django.core.management.base import BaseCommand, CommandError
 
 from inference.generations import drain
 from llmsite.core.background import spawn
-from llmsite.websocket_protocol import PatientWebSocketProtocol
+from llmsite.protocols import KERNEL_BUFFER_BYTES, ImpatientHttpProtocol, ImpatientWebSocketProtocol
 
 DRAIN_SECONDS = 25.0
 CLOSE_SECONDS = 4
 """How long open connections may take to close after that."""
 
 BACKLOG = 4096
+SWITCH_SECONDS = 0.0005
+"""How long a thread that saves answers may keep the event loop, with all its streams, from Python's lock.
+
+Python's own 5 ms are as much as many tokens take together.
+"""
 
 
 class Command(BaseCommand):
@@ -39,6 +45,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         listener = _listen(options["host"], options["port"])
         host, port = listener.getsockname()[:2]
+        sys.setswitchinterval(SWITCH_SECONDS)
         self.stdout.write(f"web listens on {host}, port {port}")
         _Server(_config(), drain_seconds=options["drain_seconds"]).run(sockets=[listener])
 
@@ -73,9 +80,12 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise CommandError(f"Cannot listen on {host}, port {port}: {error.strerror or error}.") from error
+    # Its connections have the same.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
+    return listener
 
 
 def _config() -> uvicorn.Config:
@@ -84,7 +94,8 @@ def _config() -> uvicorn.Config:
         # X-Forwarded-For is believed from named proxies only; uvicorn's default believes loopback.
         proxy_headers=bool(settings.TRUSTED_PROXIES),
         forwarded_allow_ips=settings.TRUSTED_PROXIES or None,
-        ws=PatientWebSocketProtocol,
+        http=ImpatientHttpProtocol,
+        ws=ImpatientWebSocketProtocol,
         ws_max_size=1 << 20,
         ws_per_message_deflate=False,
         backlog=BACKLOG,

@@ -97,6 +97,12 @@ export class Message {
     this.render();
   }
 
+  /** Put the focus here, where what had it is gone. */
+  focus() {
+    this.#element.tabIndex = -1;
+    this.#element.focus({ preventScroll: true });
+  }
+
   /** Merge `facts` about the generation (see `fromGeneration`) into what is shown. */
   describe(facts) {
     for (const [name, value] of Object.entries(facts)) {
@@ -123,14 +129,21 @@ export function fromGeneration(generation) {
     generation: generation.id,
     status: generation.status,
     model: generation.model,
+    requestedModel: generation.requested_model,
     error: generation.error?.message,
     ...fromFinished(generation),
   };
 }
 
+/** The facts of a `started` event: who answers, perhaps in place of another one. */
+export function fromStarted(event) {
+  return { model: event.model, requestedModel: event.requested_model, cache: event.cache };
+}
+
 /** The facts of a `finished` event. */
 export function fromFinished(event) {
   return {
+    cache: event.cache,
     finishReason: event.finish_reason,
     inputTokens: event.usage?.input_tokens,
     outputTokens: event.usage?.output_tokens,
@@ -143,6 +156,10 @@ export function fromFinished(event) {
 
 function notes(facts) {
   const lines = [];
+  if (facts.requestedModel) {
+    const names = { model: facts.model, requested: facts.requestedModel };
+    lines.push(interpolate(gettext("Answered by %(model)s in place of %(requested)s."), names, true));
+  }
   if (BROKEN.includes(facts.status)) lines.push(facts.error || gettext("The answer broke off."));
   if (facts.status === "stopped") lines.push(gettext("Stopped."));
   if (facts.finishReason === "length") lines.push(gettext("The answer reached its length limit."));

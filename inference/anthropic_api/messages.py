@@ -1,0 +1,84 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from accounts.credentials import Credential, arequire_caller
+from accounts.models import Scope
+from inference.anthropic_api.answers import MessageWriter, message, ping
+from inference.anthropic_api.questions import MessagesQuestion, Prompt, read_prompt, read_question
+from inference.catalogue import catalogue
+from inference.events import Finished, Started
+from inference.providers.base import ChatMessage
+from inference.question import provider_of
+from inference.together import (
+    BrokenOff,
+    SideBySide,
+    llmsite_headers,
+    stream_response,
+    wants_fresh_answer,
+    whole,
+)
+from llmsite.core.errors import ModelNotAllowed, told
+from llmsite.core.rest import envelope, json_door, read_json
+
+BYTES_OF_A_TOKEN = 3
+"""A high estimate for JSON, as in `inference.providers.base.estimate_tokens`."""
+
+
+@json_door("POST")
+async def create_message(request: HttpRequest) -> HttpResponseBase:
+    """The answer, whole or as named events. A client that leaves cancels it."""
+    credential = await arequire_caller(request, Scope.CHAT)
+    fresh = wants_fresh_answer(request.headers.get("Cache-Control"))
+    question = read_question(read_json(request), credential, fresh=fresh)
+    if question.stream:
+        return await _streamed(question, credential)
+    try:
+        [completion] = await whole([question.ask], credential)
+    except BrokenOff as broken:
+        return envelope(told(broken.failed.code, broken.failed.message))
+    end = completion.end
+    assert isinstance(end, Finished)
+    headers = llmsite_headers([completion.started], cost=end.cost)
+    return JsonResponse(message(completion, end), headers=headers)
+
+
+async def _streamed(question: MessagesQuestion, credential: Credential) -> HttpResponseBase:
+    answers = SideBySide([question.ask], credential)
+    [started] = await answers.begin()
+    response = stream_response(_chunks(answers, started), answers)
+    for name, value in llmsite_headers([started]).items():
+        response[name] = value
+    return response
+
+
+async def _chunks(answers: SideBySide, started: Started) -> AsyncGenerator[bytes, None]:
+    writer = MessageWriter(started)
+    async with aclosing(answers), aclosing(answers.told()) as telling:
+        yield writer.begin()
+        async for told_event in telling:
+            yield ping() if told_event is None else writer.write(told_event.event)
+
+
+@json_door("POST")
+async def count_tokens(request: HttpRequest) -> HttpResponseBase:
+    """How many tokens the prompt takes, as the model's provider counts or estimates them."""
+    credential = await arequire_caller(request, Scope.CHAT)
+    prompt = read_prompt(read_json(request))
+    return JsonResponse({"input_tokens": await _count(prompt, credential)})
+
+
+async def _count(prompt: Prompt, credential: Credential) -> int:
+    model = (await catalogue.current()).named(prompt.model)
+    if credential.api_key is not None and not credential.api_key.allows_model(model.alias):
+        raise ModelNotAllowed(model=model.alias)
+    provider = await provider_of(model)
+    system = [ChatMessage("system", prompt.system)] if prompt.system else []
+    counts = await provider.count_tokens(model.upstream_model, [*system, *prompt.messages])
+    tools = json.dumps(prompt.shape.tools).encode() if prompt.shape.tools else b""
+    return sum(counts) + len(tools) // BYTES_OF_A_TOKEN

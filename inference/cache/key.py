@@ -1,0 +1,69 @@
+"""Which questions are the same: the keys of the cache.
+
+A key is a digest of everything that goes upstream and of who may see the answer, made with a secret of this
+site: nobody who reads the store learns a question from it, or can put an answer there.
+"""
+
+import hashlib
+import hmac
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from inference.providers.base import ChatMessage, ChatRequest
+
+_NOT_IN_KEY = frozenset({"messages", "request_id"})
+"""The messages are written out by `_turn`; the id of a request changes nothing in its answer."""
+_PARAMETERS = tuple(field.name for field in fields(ChatRequest) if field.name not in _NOT_IN_KEY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Who shares an answer: `kind` is `user` or `site`, `name` the user's pseudonym or empty."""
+
+    kind: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Makes keys with one secret of 32 bytes."""
+
+    secret: bytes
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - there is one keyring, as old as the process
+    def tag(self, scope: Scope) -> str:
+        """The first part of all keys of a scope, by which its answers can be found and erased."""
+        return self._digest(["scope", scope.kind, scope.name])[:16]
+
+    def exact(self, scope: Scope, request: ChatRequest, terms: Mapping[str, Any]) -> str:
+        """The key of one request. `terms` are the other things that an answer depends on, such as versions."""
+        return f"{self.tag(scope)}:{self._digest(_parts('exact', scope, request, terms, request.messages))}"
+
+    def partition(self, scope: Scope, request: ChatRequest, terms: Mapping[str, Any]) -> str:
+        """What requests share that differ in the words of their last question alone."""
+        before = request.messages[:-1]
+        return f"{self.tag(scope)}:{self._digest(_parts('partition', scope, request, terms, before))}"
+
+    def _digest(self, parts: list[Any]) -> str:
+        # JSON keeps the parts apart: ("ab", "c") and ("a", "bc") are different texts.
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        if not text.isascii():
+            text = unicodedata.normalize("NFC", text)
+        return hmac.new(self.secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def _parts(
+    kind: str, scope: Scope, request: ChatRequest, terms: Mapping[str, Any], turns: tuple[ChatMessage, ...]
+) -> list[Any]:
+    # Every parameter of a request is in its key, so one that is added later is there by itself.
+    parameters = {name: getattr(request, name) for name in _PARAMETERS}
+    return [kind, scope.kind, scope.name, terms, parameters, [_turn(turn) for turn in turns]]
+
+
+def _turn(turn: ChatMessage) -> list[Any]:
+    calls = [[call.id, call.name, call.arguments] for call in turn.tool_calls]
+    return [turn.role, turn.content, calls, turn.tool_call_id]

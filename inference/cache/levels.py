@@ -1,0 +1,110 @@
+"""The three levels as one cache: memory, Redis, and questions that mean the same."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.core.cache import caches
+
+from inference.cache import semantic
+from inference.cache.answers import CachedAnswer, loads
+from inference.cache.memory import MemoryCache
+from inference.cache.shared import SharedCache
+from inference.catalogue import MOST_SECONDS
+from inference.models import Version
+from llmsite.core.background import spawn
+from llmsite.core.metrics import CACHE_REQUESTS
+
+Level = Literal["l1", "l2", "l3"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """Where the answer of `model` to a question is kept; `partition` is empty where only the same words count."""
+
+    model: str
+    key: str
+    partition: str = ""
+    question: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An answer from the cache, and from where."""
+
+    answer: CachedAnswer
+    level: Level
+    similarity: float | None = None
+
+
+class AnswerCache:
+    """What all doors of this process ask before a model."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryCache(settings.CACHE_L1_SIZE)
+        self.shared = SharedCache((lambda: caches["answers"]) if settings.REDIS_URL else None)
+
+    def find_in_memory(self, lookup: Lookup) -> Hit | None:
+        answer = self.memory.find(lookup.key)
+        if answer is None:
+            return None
+        CACHE_REQUESTS.labels("l1", "hit").inc()
+        return Hit(answer, "l1")
+
+    async def find_further(self, lookup: Lookup) -> Hit | None:
+        """What the other levels have; an answer from level 2 is then kept here as well."""
+        hit = await self._find_shared(lookup) or await self._find_alike(lookup)
+        if hit is None:
+            CACHE_REQUESTS.labels("all", "miss").inc()
+        return hit
+
+    async def _find_shared(self, lookup: Lookup) -> Hit | None:
+        answer = await self.shared.find(lookup.key)
+        if answer is None:
+            return None
+        self.memory.keep(answer, seconds=answer.expires_in(settings.CACHE_TTL))
+        CACHE_REQUESTS.labels("l2", "hit").inc()
+        return Hit(answer, "l2")
+
+    async def _find_alike(self, lookup: Lookup) -> Hit | None:
+        """An answer to other words of the same meaning. It is not kept under these words: it is no exact one."""
+        if not lookup.partition:
+            return None
+        alike = await semantic.find(lookup.partition, lookup.question)
+        answer = loads(alike.value) if alike is not None else None
+        if alike is None or answer is None or answer.expires_in(settings.CACHE_TTL) <= 0:
+            return None
+        CACHE_REQUESTS.labels("l3", "hit").inc()
+        return Hit(answer, "l3", alike.similarity)
+
+    def keep(self, lookup: Lookup, answer: CachedAnswer) -> None:
+        """Keep a new answer on all levels; the further ones learn it in the background."""
+        self.memory.keep(answer, seconds=settings.CACHE_TTL)
+        spawn(self._keep_further(lookup, answer))
+
+    async def _keep_further(self, lookup: Lookup, answer: CachedAnswer) -> None:
+        await self.shared.keep(answer, seconds=settings.CACHE_TTL)
+        await self.shared.release(lookup.key)
+        if lookup.partition:
+            await semantic.keep(lookup.partition, lookup.question, answer.dumps(), settings.CACHE_TTL)
+
+    async def counts(self) -> dict[str, int | None]:
+        """How many answers each level holds; None for one that cannot be asked."""
+        shared, alike = await asyncio.gather(self.shared.count(), semantic.counts())
+        return {"l1": len(self.memory), "l2": shared if self.shared.enabled else 0, "l3": alike}
+
+
+answer_cache = AnswerCache()
+
+
+async def clear_cache() -> None:
+    """No answer that was kept before is told by any process any more, once this has returned.
+
+    Every key holds the number of clearings, so the old answers are out of reach even where a store could not
+    be asked to delete them. The other processes learn of the new number within `MOST_SECONDS`.
+    """
+    await database_sync_to_async(Version.objects.bump)(Version.CACHE)
+    answer_cache.memory.forget()
+    await asyncio.gather(answer_cache.shared.forget(), semantic.clear(), asyncio.sleep(MOST_SECONDS))

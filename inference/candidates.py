@@ -1,0 +1,59 @@
+"""Who may answer a question, in their order: the model that was asked, then its fallbacks."""
+
+from collections.abc import AsyncGenerator
+
+from channels.db import database_sync_to_async
+
+from accounts.ledger import switch
+from inference.context import most_tokens
+from inference.fallback import Answering, Candidate
+from inference.models import Generation
+from inference.question import Question, others
+from llmsite.core.errors import BudgetExhausted
+from llmsite.core.metrics import FALLBACKS
+
+
+async def candidates(question: Question, generation: Generation) -> AsyncGenerator[Candidate, None]:
+    """The models one after the other, each made ready only when the ones before have failed.
+
+    A fallback that the caller may not ask, that cannot take the question, or that the budget does not bear is
+    left out.
+    """
+    yield Candidate(question.model, question.provider, question.request)
+    async for other in others(question):
+        try:
+            await database_sync_to_async(_charge)(other, generation)
+        except BudgetExhausted:
+            continue
+        yield Candidate(other.model, other.provider, other.request)
+
+
+def _charge(question: Question, generation: Generation) -> None:
+    """Let the call be booked at the prices of the model that is asked now."""
+    model, request = question.model, question.request
+    switch(
+        generation.pk,
+        payer=question.ask.user,
+        api_key=question.ask.api_key,
+        model=model.alias,
+        provider=model.provider,
+        input_price=model.input_price,
+        output_price=model.output_price,
+        input_tokens_at_most=most_tokens(request.messages),
+        output_tokens_at_most=request.max_tokens,
+    )
+
+
+async def note_answering(generation: Generation, answering: Answering) -> None:
+    """Let the row say who answers in place of the model that was asked, and who failed before."""
+    candidate = answering.candidate
+    FALLBACKS.labels(generation.model_alias, candidate.model.alias).inc()
+    values = {
+        "requested_model": generation.model_alias,
+        "model_alias": candidate.model.alias,
+        "provider": candidate.model.provider,
+        "attempts": answering.attempts,
+    }
+    for name, value in values.items():
+        setattr(generation, name, value)
+    await database_sync_to_async(Generation.objects.filter(pk=generation.pk).update)(**values)

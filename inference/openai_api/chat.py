@@ -1,0 +1,72 @@
+"""`POST /v1/chat/completions`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+
+from accounts.credentials import Credential, arequire_caller
+from accounts.models import Scope
+from inference.events import Finished, Started
+from inference.openai_api.answers import DONE, HEARTBEAT, Frame, cost
+from inference.openai_api.questions import ChatQuestion, read_question
+from inference.together import (
+    BrokenOff,
+    SideBySide,
+    llmsite_headers,
+    stream_response,
+    wants_fresh_answer,
+    whole,
+)
+from llmsite.core.errors import told
+from llmsite.core.rest import envelope, json_door, read_json
+
+
+@json_door("POST")
+async def chat_completions(request: HttpRequest) -> HttpResponseBase:
+    """The answer, whole or in pieces. A client that leaves cancels it: nobody could come back for it."""
+    credential = await arequire_caller(request, Scope.CHAT)
+    fresh = wants_fresh_answer(request.headers.get("Cache-Control"))
+    question = read_question(read_json(request), credential, fresh=fresh)
+    if question.stream:
+        return await _streamed(question, credential)
+    try:
+        completions = await whole(question.asks, credential)
+    except BrokenOff as broken:
+        return envelope(told(broken.failed.code, broken.failed.message))
+    ends = [completion.end for completion in completions if isinstance(completion.end, Finished)]
+    started = [completion.started for completion in completions]
+    headers = llmsite_headers(started, cost=cost(ends))
+    return JsonResponse(Frame(started[0]).completion(completions), headers=headers)
+
+
+async def _streamed(question: ChatQuestion, credential: Credential) -> HttpResponseBase:
+    answers = SideBySide(question.asks, credential)
+    started = await answers.begin()
+    response = stream_response(_chunks(answers, started, include_usage=question.include_usage), answers)
+    for name, value in llmsite_headers(started).items():
+        response[name] = value
+    return response
+
+
+async def _chunks(
+    answers: SideBySide, started: list[Started], *, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The events on the wire. Behind an error comes no [DONE], which would make it look like an end."""
+    frame, ends = Frame(started[0]), []
+    async with aclosing(answers), aclosing(answers.told()) as telling:
+        for choice, event in enumerate(started):
+            yield frame.chunk(choice, event, usage_follows=include_usage)
+        async for told_event in telling:
+            if told_event is None:
+                yield HEARTBEAT
+                continue
+            if isinstance(told_event.event, Finished):
+                ends.append(told_event.event)
+            yield frame.chunk(told_event.choice, told_event.event, usage_follows=include_usage)
+    if len(ends) < len(started):
+        return
+    if include_usage:
+        yield frame.usage_chunk(ends)
+    yield DONE

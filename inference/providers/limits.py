@@ -1,0 +1,69 @@
+"""How many calls to a provider run and wait at once, as a wrapper around any provider.
+
+A provider that becomes slow must not gather calls until the process is full of them: so many run, so many
+wait for a place, and the next one is refused at once. It is counted for each event loop, of which a web
+process has one.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from weakref import WeakKeyDictionary
+
+from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, ProviderEvent
+from llmsite.core.errors import ProviderBusy
+
+
+class Places:
+    """So many places, and a queue of callers that wait for one."""
+
+    def __init__(self, *, running: int, waiting: int) -> None:
+        self.free = asyncio.Semaphore(running)
+        self._may_wait = waiting
+        self._waiting = 0
+
+    async def take(self) -> bool:
+        """Wait for a place, which is given back with `free.release()`. False where the queue is full."""
+        if self.free.locked() and self._waiting >= self._may_wait:
+            return False
+        self._waiting += 1
+        try:
+            return await self.free.acquire()
+        finally:
+            self._waiting -= 1  # Also where the caller leaves, or misses the deadline for its first piece.
+
+
+class Bounded(ChatProvider):
+    """Runs at most `running` calls; `waiting` more wait, and the rest is refused (ProviderBusy)."""
+
+    def __init__(self, provider: ChatProvider, *, running: int, waiting: int) -> None:
+        self.name = provider.name
+        self.parameters = provider.parameters
+        self.is_greedy = provider.is_greedy
+        self._provider = provider
+        self._running = running
+        self._waiting = waiting
+        self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = WeakKeyDictionary()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+        places = self._places_here()
+        if not await places.take():
+            raise ProviderBusy(provider=self.name)
+        try:
+            async with aclosing(self._provider.stream(request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            places.free.release()
+
+    async def count_tokens(self, model: str, messages: Sequence[ChatMessage]) -> list[int]:
+        return await self._provider.count_tokens(model, messages)
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
+
+    def _places_here(self) -> Places:
+        loop = asyncio.get_running_loop()
+        if loop not in self._places:
+            self._places[loop] = Places(running=self._running, waiting=self._waiting)
+        return self._places[loop]

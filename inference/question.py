@@ -1,0 +1,305 @@
+"""From what was asked to what goes upstream: everything about a question that writes no row.
+
+What can be refused without a provider is refused here, or where it is stored (`inference.admission`).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from inference.ask import Ask, NewestLeaf
+from inference.cache.key import Keyring, Scope
+from inference.cache.levels import Lookup
+from inference.cache.word_gate import depends_on_the_moment
+from inference.catalogue import Snapshot, catalogue
+from inference.context import Fitted, fit, surely_fits
+from inference.live import live_answers
+from inference.models import ChatModelConfig, Conversation, Message, Role, Version, access_conversation
+from inference.models.chat_models import CacheScope
+from inference.providers import get_provider, ready_provider
+from inference.providers.base import (
+    TOOL_PARAMETERS,
+    ChatMessage,
+    ChatProvider,
+    ChatRequest,
+    estimate_tokens,
+)
+from inference.thread import branch_to
+from llmsite.core.errors import (
+    ContextLengthExceeded,
+    InvalidInput,
+    ModelNotAllowed,
+    NotFound,
+    ProviderFailure,
+    ServerRestarting,
+    UnsupportedParameter,
+)
+
+REGENERATE_TEMPERATURE = 0.7
+MOST_SEMANTIC_TEMPERATURE = 0.3
+"""Above, somebody wants variety, which other people's words would take away."""
+_MUST_BE_TAKEN = TOOL_PARAMETERS | {"response_format"}
+
+_CANNOT_TAKE_IT = (ContextLengthExceeded, ModelNotAllowed, ProviderFailure, UnsupportedParameter)
+
+_keyring = Keyring(settings.CACHE_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the question stands: below which message, in which conversation, after which turns."""
+
+    conversation: Conversation | None = None
+    parent: Message | None = None
+    branch: Sequence[Message] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to one model, ready to be sent."""
+
+    ask: Ask
+    model: ChatModelConfig
+    provider: ChatProvider
+    request: ChatRequest
+    place: Place
+    dropped_parameters: Sequence[str]
+    context_trimmed: bool
+    fallbacks: Sequence[ChatModelConfig] = ()
+    lookup: Lookup | None = None
+    """None where the answer is not to be kept."""
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the model is asked with, for the record."""
+        names = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "max_tokens")
+        values = {name: getattr(self.request, name) for name in names}
+        values["stop"] = list(self.request.stop) or None
+        return {name: value for name, value in values.items() if value is not None}
+
+
+async def prepare(ask: Ask) -> Question:
+    """Check and choose.
+
+    Raises NotFound (conversation, parent or answer), ModelNotFound, ModelNotAllowed, InvalidInput,
+    UnsupportedParameter, ContextLengthExceeded, ProviderNotConfigured where the provider has no key, and
+    ServerRestarting.
+    """
+    refuse_while_draining()
+    models = await catalogue.current()
+    place = await sync_to_async(_find_place)(ask) if ask.conversation else Place()
+    model = _choose(ask, models, place)
+    question = await put_to(model, ask, place)
+    lookup = _lookup(question, epoch=models.version(Version.CACHE)) if _may_be_kept(question) else None
+    return replace(question, fallbacks=models.fallbacks(model), lookup=lookup)
+
+
+async def put_to(model: ChatModelConfig, ask: Ask, place: Place) -> Question:
+    """The question as it is put to `model`. Raises what `prepare` raises for it."""
+    if ask.api_key is not None and not ask.api_key.allows_model(model.alias):
+        raise ModelNotAllowed(model=model.alias)
+    provider = await provider_of(model)
+    parameters, dropped = _parameters(ask, model, provider)
+    fitted = await _fit(_messages(ask, model, place), ask, model, provider)
+    request = ChatRequest(
+        model=model.upstream_model,
+        messages=fitted.messages,
+        max_tokens=fitted.max_tokens,
+        request_id=ask.request_id or None,
+        **parameters,
+    )
+    return Question(ask, model, provider, request, place, dropped, fitted.trimmed)
+
+
+async def others(question: Question) -> AsyncIterator[Question]:
+    """The same question as it is put to each fallback that can take it."""
+    for model in question.fallbacks:
+        try:
+            yield await put_to(model, question.ask, question.place)
+        except _CANNOT_TAKE_IT:
+            continue
+
+
+async def provider_of(model: ChatModelConfig) -> ChatProvider:
+    """Who serves `model`. The first use of a provider imports its module, in a thread."""
+    provider = ready_provider(model.provider, model.base_url)
+    if provider is None:
+        provider = await asyncio.to_thread(get_provider, model.provider, model.base_url)
+    return provider
+
+
+def refuse_while_draining() -> None:
+    if live_answers.is_draining:
+        raise ServerRestarting
+
+
+# --- Where it stands, and who is asked -----------------------------------------------------------
+
+
+def _find_place(ask: Ask) -> Place:
+    assert ask.conversation is not None
+    conversation = access_conversation(ask.user, ask.conversation)
+    messages = list(conversation.messages.order_by("created_at", "id"))
+    if ask.regenerate is not None:
+        answer = _find(messages, ask.regenerate, Role.ASSISTANT)
+        branch = branch_to(messages, answer.parent_id)
+    elif isinstance(ask.parent, NewestLeaf):
+        branch = branch_to(messages, messages[-1].id if messages else None)
+    else:
+        branch = branch_to(messages, ask.parent and _find(messages, ask.parent, Role.ASSISTANT).id)
+    return Place(conversation, branch[-1] if branch else None, branch)
+
+
+def _find(messages: list[Message], wanted: UUID, role: Role) -> Message:
+    for message in messages:
+        if message.id == wanted:
+            if message.role != role:
+                raise InvalidInput(
+                    field="parent", reason=_("A question follows an answer, and an answer a question.")
+                )
+            return message
+    raise NotFound
+
+
+def _choose(ask: Ask, models: Snapshot, place: Place) -> ChatModelConfig:
+    alias = ask.model
+    if alias is None and ask.provider is None and place.conversation is not None:
+        # One that is no longer there gives way to the default.
+        alias = place.conversation.model if place.conversation.model in models.by_alias else None
+    return models.named(alias, provider=ask.provider)
+
+
+# --- What goes upstream --------------------------------------------------------------------------
+
+
+def _parameters(ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> tuple[dict[str, Any], list[str]]:
+    """The parameters that go upstream, and the names of those that the model does not take."""
+    taken = provider.parameters - set(model.refused_parameters)
+    shape = ask.shape.given()
+    if refused := sorted(set(shape) & _MUST_BE_TAKEN - taken):
+        raise UnsupportedParameter(field=refused[0], model=model.alias)
+    wanted = ask.sampling.given()
+    defaults = {name: value for name, value in model.parameters.items() if name not in wanted}
+    if ask.regenerate is not None and provider.is_greedy:
+        # Somebody who asks again wants another answer, which a greedy model would never give.
+        defaults.setdefault("temperature", REGENERATE_TEMPERATURE)
+    given = {name: value for name, value in (defaults | wanted).items() if name in taken}
+    if "stop" in given:
+        given["stop"] = tuple(given["stop"])
+    # What a row asks for and its provider does not take is not the caller's doing, and not told to them.
+    return given | shape, sorted(set(wanted) - taken)
+
+
+def _messages(ask: Ask, model: ChatModelConfig, place: Place) -> list[ChatMessage]:
+    """The prompt: the system prompt, the turns before, and the question."""
+    system = ask.system if ask.system is not None else model.system_prompt
+    if any(turn.role == "system" for turn in ask.history):
+        system = ask.system or ""
+    messages = [ChatMessage("system", system)] if system else []
+    messages += ask.history
+    # An answer that failed before its first piece is empty; nothing can be learned from it.
+    messages += [ChatMessage(m.role, m.content) for m in place.branch if m.content]  # type: ignore[arg-type]
+    if ask.regenerate is None and ask.prompt:
+        messages.append(ChatMessage("user", ask.prompt))
+    return _merge_neighbours(messages)
+
+
+def _merge_neighbours(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """Join turns of one role that stand together: providers want roles to alternate."""
+    merged: list[ChatMessage] = []
+    for message in messages:
+        before = merged[-1] if merged else None
+        if before is not None and before.role == message.role and _is_plain(before) and _is_plain(message):
+            merged[-1] = ChatMessage(message.role, f"{before.content}\n\n{message.content}")
+        else:
+            merged.append(message)
+    return merged
+
+
+def _is_plain(message: ChatMessage) -> bool:
+    return message.role != "tool" and not message.tool_calls
+
+
+async def _fit(
+    messages: list[ChatMessage], ask: Ask, model: ChatModelConfig, provider: ChatProvider
+) -> Fitted:
+    wanted = ask.sampling.max_tokens or model.max_tokens
+    if surely_fits(messages, window=model.context_window, max_tokens=wanted):
+        return Fitted(tuple(messages), trimmed=False, max_tokens=wanted)
+    room = {"window": model.context_window, "max_tokens": wanted}
+    try:
+        counts = await provider.count_tokens(model.upstream_model, messages)
+    except ProviderFailure as failure:
+        # The server that would count is away, so that another model may have to answer. An estimate is no
+        # reason to call a prompt too long.
+        with suppress(ContextLengthExceeded):
+            return fit(messages, estimate_tokens(messages), **room)
+        raise failure
+    return fit(messages, counts, **room)
+
+
+# --- Where its answer is kept --------------------------------------------------------------------
+
+
+def _may_be_kept(question: Question) -> bool:
+    ask = question.ask
+    return question.model.cache_scope != CacheScope.NOBODY and ask.regenerate is None and not ask.shape.tools
+
+
+def without_lookup_of_the_moment(question: Question) -> Question:
+    """The question, to be answered anew where its answer will be another one tomorrow.
+
+    Reading the words takes longer than finding an answer, so this is asked only where none is at hand; none
+    was ever kept for such a question.
+    """
+    if question.lookup is None or not depends_on_the_moment(question.request.messages[-1].content):
+        return question
+    return replace(question, lookup=None)
+
+
+def _lookup(question: Question, *, epoch: int) -> Lookup:
+    ask, model, request = question.ask, question.model, question.request
+    scope = _scope(question)
+    terms = {
+        "epoch": epoch,
+        "provider": model.provider,
+        "base_url": model.base_url,
+        "revision": model.revision,
+        "choice": ask.choice,
+    }
+    key = _keyring.exact(scope, request, terms)
+    if not _words_may_differ(question):
+        return Lookup(model=model.alias, key=key)
+    partition = _keyring.partition(scope, request, terms)
+    return Lookup(model=model.alias, key=key, partition=partition, question=ask.prompt)
+
+
+def _scope(question: Question) -> Scope:
+    """Who shares the answer: everybody only where it owes nothing to words of the person's own."""
+    ask = question.ask
+    is_bare = ask.system is None and not ask.history and question.place.conversation is None
+    if question.model.cache_scope == CacheScope.SITE and is_bare:
+        return Scope(kind="site")
+    return Scope(kind="user", name=ask.user.pseudonym.hex)
+
+
+def _words_may_differ(question: Question) -> bool:
+    if not (settings.SEMANTIC_CACHE and question.model.semantic_cache):
+        return False
+    turns = [message for message in question.request.messages if message.role != "system"]
+    temperature = question.request.temperature
+    return len(turns) == 1 and (temperature is None or temperature <= MOST_SEMANTIC_TEMPERATURE)
+
+
+def cache_tag(user: Any) -> str:
+    """By which everything that is kept for `user` alone begins."""
+    return _keyring.tag(Scope(kind="user", name=user.pseudonym.hex))

@@ -1,0 +1,128 @@
+"""The check of words, over tables of pairs: what must never be taken for the same, and what should."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from inference.cache.word_gate import depends_on_the_moment, same_question, why_different
+
+DATA = Path(__file__).parent / "data"
+LEAST_HIT_RATE = 0.85
+"""Of the paraphrases. Those in the last part of the table are beyond what word lists can do."""
+
+
+def table(name: str) -> list[tuple[str, str]]:
+    lines = (DATA / name).read_text(encoding="utf-8").splitlines()
+    return [tuple(line.split(" | ")) for line in lines if line and not line.startswith("#")]
+
+
+TRAPS = table("traps.txt")
+PARAPHRASES = table("paraphrases.txt")
+
+
+def test_the_tables_are_large_enough_and_repeat_nothing():
+    for pairs in (TRAPS, PARAPHRASES):
+        assert len(pairs) >= 200
+        assert all(len(pair) == 2 and pair[0] != pair[1] for pair in pairs)
+        assert Counter(pairs).most_common(1)[0][1] == 1
+
+
+def test_no_trap_is_taken_for_the_same_question():
+    assert [pair for pair in TRAPS if same_question(*pair)] == []
+
+
+def test_the_check_knows_no_first_and_second():
+    for a, b in TRAPS + PARAPHRASES:
+        assert same_question(a, b) == same_question(b, a), (a, b)
+
+
+def test_most_paraphrases_are_recognised():
+    missed = [pair for pair in PARAPHRASES if not same_question(*pair)]
+    assert len(missed) <= (1 - LEAST_HIT_RATE) * len(PARAPHRASES), missed
+
+
+def test_every_text_asks_what_it_asks():
+    for text in {text for pair in TRAPS + PARAPHRASES for text in pair}:
+        assert same_question(text, text)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        ("Who won in 2014?", "Who won in 2018?", "number"),
+        ("Why does bread rise?", "Why does bread not rise?", "negation"),
+        ("When did the war begin?", "Where did the war begin?", "question word"),
+        ("Does Alice like Bob?", "Does Bob like Alice?", "order"),
+        ("Who is the king of Spain?", "Who was the king of Spain?", "tense or voice"),
+        ("What is the metro?", "¿Qué es el metro?", "language"),
+        ("Translate to Spanish: the dog", "Translate to Spanish: a dog", "text after the colon"),
+        ("Who plays for the Panthers in Rome?", "Who plays for the Panther in Rome?", "name"),
+        ("¿Qué es el capital?", "¿Qué es la capital?", "article"),
+        ("How do I delete the file?", "How do I delete the files?", "ending"),
+        ("Can I sing?", "Must I sing?", "modal"),
+    ],
+)
+def test_the_reason_is_told(a, b, reason):
+    assert why_different(a, b) == reason
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "?", "¿", "'s", "🙂", "\0", "a" * 400, "- - -", "'", '"', "x\ny", "'s 's of"]
+)
+def test_odd_texts_are_compared_as_well(text):
+    assert same_question(text, text)
+    assert not same_question(text, text + " not this")
+
+
+def test_long_and_many_lined_texts_are_the_same_only_word_for_word():
+    long = "Why is the sky so very blue? " * 20
+    assert not same_question(long, long.lower())
+    assert not same_question("What is this?\nprint(1)", "what is this?\nprint(1)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What time is it?",
+        "What is the weather today?",
+        "Who is the current president of France?",
+        "What is the latest version of Django?",
+        "What happened last week?",
+        "What should I do now?",
+        "What is my name?",
+        "NOW?",
+        "What’s today’s date?",
+        "¿Qué hora es?",
+        "¿Qué tiempo hace hoy?",
+        "¿Quién es el presidente actual?",
+        "¿Cuál es la última versión?",
+        "¿Qué debo hacer ahora?",
+        "¿Cómo me llamo?",
+        "¿Dónde está mi pedido?",
+        "Que paso este año?",
+    ],
+)
+def test_what_holds_at_one_time_or_for_one_person_is_not_kept(text):
+    assert depends_on_the_moment(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How do I know that a proof is right?",
+        "Where does snow fall?",
+        "What is alternating current?",
+        "How does the current in a wire flow?",
+        "Who was the last king of France?",
+        "What is a mythical animal?",
+        "What is the actual size of an atom?",
+        "How do I install Python?",
+        "¿Quién fue Miguel de Cervantes?",
+        "¿Qué es una ley actuarial?",
+        "¿Cómo se hace el pan por la mañana?",
+        "¿Qué es el hoyo 18?",
+    ],
+)
+def test_similar_words_say_nothing_about_the_moment(text):
+    assert not depends_on_the_moment(text)

@@ -1,0 +1,429 @@
+"""Who is asked how often, and who answers in the end: counted at the stand-ins, one for each model."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from inference import fallback
+from inference.circuits import FAILURES_IN_A_ROW, Circuits
+from inference.fallback import Answering, Candidate, answer_from
+from inference.models import ChatModelConfig
+from inference.providers.anthropic import AnthropicProvider
+from inference.providers.base import Finished, TextDelta, Timeouts
+from inference.providers.deadlines import Deadlines
+from inference.providers.limits import Bounded
+from inference.providers.local import LocalProvider
+from inference.providers.openai import OpenAIProvider
+from inference.tests.providers.asking import a_request
+from inference.tests.providers.conftest import closed_url, deaf_url  # noqa: F401 - fixtures
+from inference.tests.standin import Answer, StandIn
+from llmsite.core import errors
+
+KEY = "sk-canary-8dK3vR1p"
+PROVIDERS = {
+    "openai": lambda url: OpenAIProvider(api_key=KEY, base_url=f"{url}/v1", connect_timeout=0.2),
+    "anthropic": lambda url: AnthropicProvider(api_key=KEY, base_url=url, connect_timeout=0.2),
+    "local": lambda url: LocalProvider(base_url=url, embedded=False, connect_timeout=0.2),
+}
+FAILED = Answer(status=500)
+
+
+@pytest.fixture(autouse=True)
+def circuits(monkeypatch):
+    """New ones, of this process alone: test_circuits.py has what Redis adds."""
+    new = Circuits(None)
+    monkeypatch.setattr(fallback, "circuits", new)
+    return new
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(fallback, "FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """The stand-in for the server of the second model."""
+    with StandIn() as server:
+        yield server
+
+
+def a_candidate(url, *, provider="local", alias="first", timeouts=None, **values):
+    made = PROVIDERS[provider](url)
+    return Candidate(
+        # The address tells the stand-ins apart where both speak as the same provider.
+        model=ChatModelConfig(alias=alias, provider=provider, provider_model=alias, base_url=url),
+        provider=Deadlines(made, timeouts or Timeouts()),
+        request=a_request(model=alias, **values),
+    )
+
+
+async def each(*candidates):
+    for candidate in candidates:
+        yield candidate
+
+
+async def ask(*candidates):
+    """Who answered, after which attempts, with which text."""
+    async with aclosing(answer_from(each(*candidates))) as events:
+        answering, *rest = [event async for event in events]
+    assert isinstance(answering, Answering)
+    assert isinstance(rest[-1], Finished)
+    text = "".join(event.text for event in rest if isinstance(event, TextDelta))
+    return answering.candidate.model.alias, [tuple(one.values()) for one in answering.attempts], text
+
+
+async def refused(*candidates):
+    with pytest.raises(errors.SiteError) as caught:
+        await ask(*candidates)
+    return caught.value
+
+
+@pytest.fixture
+def first(standin):
+    return a_candidate(standin.url)
+
+
+@pytest.fixture
+def other(second):
+    return a_candidate(second.url, alias="second")
+
+
+@pytest.fixture(params=PROVIDERS)
+def any_first(request, standin):
+    return a_candidate(standin.url, provider=request.param)
+
+
+class TestRetries:
+    @pytest.mark.parametrize("status", [500, 502, 503, 529])
+    async def test_a_failure_is_tried_twice_more_and_then_the_next_model(
+        self, any_first, other, standin, second, status
+    ):
+        standin.script(*[Answer(status=status)] * 4)
+
+        alias, attempts, text = await ask(any_first, other)
+
+        code = "provider_error" if status < 503 else "provider_unavailable"
+        assert (alias, text) == ("second", "Hello, world!")
+        assert attempts == [("first", any_first.model.provider, code, 3)]
+        assert (len(standin.calls), len(second.calls)) == (3, 1)
+
+    async def test_a_failure_that_passes_is_not_seen(self, any_first, other, standin, second):
+        standin.script(FAILED, FAILED, Answer())
+
+        assert await ask(any_first, other) == ("first", [], "Hello, world!")
+        assert (len(standin.calls), len(second.calls)) == (3, 0)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Answer(pieces=(), error={"type": "overloaded_error", "message": "Overloaded"}),
+            Answer(raw=b""),
+            Answer(pieces=(), end="rst"),
+            Answer(pieces=(), end="no_end_mark"),
+        ],
+        ids=["an error as the first event", "an empty stream", "a reset", "no end"],
+    )
+    async def test_a_status_of_200_without_an_answer_is_a_failure(
+        self, any_first, other, standin, second, answer
+    ):
+        standin.script(*[answer] * 3)
+
+        alias, _, _ = await ask(any_first, other)
+
+        assert alias == "second"
+        assert (len(standin.calls), len(second.calls)) == (3, 1)
+
+    async def test_without_another_model_the_error_is_told(self, first, standin):
+        standin.script(*[FAILED] * 3)
+
+        assert isinstance(await refused(first), errors.ProviderError)
+        assert len(standin.calls) == 3
+
+    async def test_the_first_models_error_is_told_where_all_fail(self, first, other, standin, second):
+        standin.script(*[Answer(status=503)] * 3)
+        second.script(*[FAILED] * 3)
+
+        assert isinstance(await refused(first, other), errors.ProviderUnavailable)
+        assert (len(standin.calls), len(second.calls)) == (3, 3)
+
+    async def test_the_waits_grow_and_differ(self, first, standin, monkeypatch):
+        waits, wait = [], fallback._Chain._wait
+
+        def noted(*arguments):
+            waits.append(wait(*arguments))
+            return waits[-1] and 0.0
+
+        monkeypatch.setattr(fallback, "FIRST_WAIT_SECONDS", 0.2)
+        monkeypatch.setattr(fallback._Chain, "_wait", noted)
+        standin.choose = lambda body: FAILED
+        for number in range(10):
+            await refused(replace(first, model=ChatModelConfig(provider="local", base_url=str(number))))
+
+        assert waits[2::3] == [None] * 10
+        assert all(0.1 <= wait <= 0.2 for wait in waits[0::3])
+        assert all(0.2 <= wait <= 0.4 for wait in waits[1::3])
+        assert len(set(waits)) > 10
+
+
+class TestNothingIsTriedAgain:
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    async def test_a_question_that_is_at_fault_fails_at_once(
+        self, any_first, other, standin, second, status, circuits
+    ):
+        standin.script(Answer(status=status))
+
+        assert isinstance(await refused(any_first, other), errors.ProviderRejected)
+        assert (len(standin.calls), len(second.calls)) == (1, 0)
+        assert await circuits.states() == []
+
+    async def test_a_prompt_that_is_too_long_fails_at_once(self, any_first, other, standin, second):
+        said = "prompt is too long: 5000 tokens > 4096 maximum"
+        standin.script(Answer(status=400, body={"error": {"type": "invalid_request_error", "message": said}}))
+
+        assert isinstance(await refused(any_first, other), errors.ContextLengthExceeded)
+        assert (len(standin.calls), len(second.calls)) == (1, 0)
+
+    @pytest.mark.parametrize("end", ["fin", "rst", "no_end_mark"])
+    async def test_after_the_first_piece(self, any_first, other, standin, second, end):
+        standin.script(Answer(pieces=("Hel", "lo"), end=end))
+        events = answer_from(each(any_first, other))
+        seen = [await anext(events) for _ in range(3)]
+        with pytest.raises(errors.UpstreamCut):
+            await anext(events)
+
+        assert seen[1:] == [TextDelta("Hel"), TextDelta("lo")]
+        assert (len(standin.calls), len(second.calls)) == (1, 0)
+
+    async def test_after_an_error_event_in_mid_stream(self, any_first, other, standin, second):
+        standin.script(Answer(pieces=("Hel",), error={"type": "overloaded_error", "message": "Overloaded"}))
+
+        assert isinstance(await refused(any_first, other), errors.ProviderFailure)
+        assert (len(standin.calls), len(second.calls)) == (1, 0)
+
+
+class TestPauses:
+    @pytest.mark.parametrize("status", [401, 402, 403])
+    async def test_a_refused_key_pauses_the_address_and_the_next_answers(
+        self, any_first, other, standin, second, status, circuits, caplog
+    ):
+        sibling = a_candidate(standin.url, provider=any_first.model.provider, alias="sibling")
+        standin.script(Answer(status=status))
+
+        answers = [await ask(any_first, sibling, other) for _ in range(3)]
+
+        assert [alias for alias, _, _ in answers] == ["second"] * 3
+        assert (len(standin.calls), len(second.calls)) == (1, 3)
+        assert answers[0][1][1] == ("sibling", any_first.model.provider, "paused", 0)
+        told = [record.msg for record in caplog.records if record.name == "llmsite.circuits"]
+        assert [(entry["event"], entry["code"]) for entry in told] == [
+            ("provider_paused", "provider_rejected")
+        ]
+        [row] = await circuits.states()
+        assert (row.state, row.model, row.code) == ("open", "", "provider_rejected")
+
+    @pytest.mark.parametrize("status", [404, 307])
+    async def test_a_model_that_is_not_there_pauses_the_model_alone(
+        self, any_first, other, standin, second, status
+    ):
+        sibling = a_candidate(standin.url, provider=any_first.model.provider, alias="sibling")
+        standin.script(Answer(status=status, headers={"location": second.url}))
+
+        assert (await ask(any_first, other))[0] == "second"
+        assert (await ask(any_first, sibling))[0] == "sibling"
+        assert (len(standin.calls), len(second.calls)) == (2, 1)
+
+    async def test_a_short_wait_that_was_asked_for_is_waited_for(self, any_first, other, standin, second):
+        standin.script(Answer(status=429, headers={"retry-after-ms": "50", "retry-after": "1"}))
+
+        assert await ask(any_first, other) == ("first", [], "Hello, world!")
+        assert (len(standin.calls), len(second.calls)) == (2, 0)
+
+    async def test_a_long_one_is_for_the_next_model(self, any_first, other, standin, second, circuits):
+        standin.script(Answer(status=429, headers={"retry-after": "600"}))
+
+        assert (await ask(any_first, other))[0] == "second"
+        assert (len(standin.calls), len(second.calls)) == (1, 1)
+        [row] = await circuits.states()
+        assert (row.state, row.code) == ("open", "provider_rate_limited")
+
+    async def test_a_long_one_is_told_where_nobody_is_left(self, any_first, standin):
+        standin.script(Answer(status=429, headers={"retry-after": "600"}))
+
+        told = [(await refused(any_first)), (await refused(any_first))]
+
+        assert isinstance(told[0], errors.ProviderRateLimited)
+        assert told[0].retry_after == 600
+        assert isinstance(told[1], errors.NoProviderLeft)
+        assert 599 < told[1].retry_after <= 600
+        assert len(standin.calls) == 1
+
+    async def test_a_wait_that_the_deadline_does_not_bear_is_not_begun(
+        self, first, other, standin, second, settings
+    ):
+        settings.TOTAL_TIMEOUT = 1.5
+        standin.script(Answer(status=429, headers={"retry-after": "2"}))
+
+        assert (await ask(first, other))[0] == "second"
+        assert (len(standin.calls), len(second.calls)) == (1, 1)
+
+    async def test_five_failures_in_a_row_pause_it(self, first, other, standin, second):
+        standin.choose = lambda body: FAILED
+
+        for _ in range(4):
+            assert (await ask(first, other))[0] == "second"
+
+        assert (len(standin.calls), len(second.calls)) == (FAILURES_IN_A_ROW, 4)
+
+    async def test_when_all_are_paused_it_is_told_at_once_and_until_when(self, first, other, standin, second):
+        standin.choose = second.choose = lambda body: FAILED
+        for _ in range(2):
+            await refused(first, other)
+        calls = len(standin.calls), len(second.calls)
+
+        error = await refused(first, other)
+
+        assert isinstance(error, errors.NoProviderLeft)
+        assert 0 < error.retry_after <= 10
+        assert errors.describe(error).status == 503
+        assert (len(standin.calls), len(second.calls)) == calls == (5, 5)
+
+    async def test_the_first_call_after_the_pause_is_the_only_one_until_it_is_answered(
+        self, standin, second, monkeypatch
+    ):
+        monkeypatch.setattr("inference.circuits.COOL_DOWN_SECONDS", 0.1)
+        first, other = a_candidate(standin.url), a_candidate(second.url, alias="second")
+        standin.choose = lambda body: FAILED
+        for _ in range(2):
+            await ask(first, other)
+        assert len(standin.calls) == FAILURES_IN_A_ROW
+        standin.choose = lambda body: Answer(head_start=0.3)
+        await asyncio.sleep(0.15)
+
+        answers = await asyncio.gather(*(ask(first, other) for _ in range(10)))
+
+        assert sorted(alias for alias, _, _ in answers) == ["first", *["second"] * 9]
+        assert len(standin.calls) == FAILURES_IN_A_ROW + 1
+        standin.choose = lambda body: Answer()
+        assert [(await ask(first, other))[0] for _ in range(3)] == ["first"] * 3
+
+    async def test_a_probe_that_fails_is_one_call(self, standin, second, monkeypatch):
+        monkeypatch.setattr("inference.circuits.COOL_DOWN_SECONDS", 0.1)
+        first, other = a_candidate(standin.url), a_candidate(second.url, alias="second")
+        standin.choose = lambda body: FAILED
+        for _ in range(2):
+            await ask(first, other)
+        await asyncio.sleep(0.15)
+
+        assert (await ask(first, other))[0] == "second"
+        assert len(standin.calls) == FAILURES_IN_A_ROW + 1
+
+    async def test_answers_that_are_always_cut_pause_it_too(self, first, other, standin, second):
+        standin.choose = lambda body: Answer(pieces=("Hel",), end="fin")
+        for _ in range(FAILURES_IN_A_ROW):
+            assert isinstance(await refused(first, other), errors.UpstreamCut)
+
+        assert (await ask(first, other))[0] == "second"
+
+    async def test_a_caller_that_leaves_the_probe_makes_room_for_the_next(self, standin, circuits):
+        first = a_candidate(standin.url)
+        standin.script(Answer(status=429, headers={"retry-after-ms": "6000"}), Answer(delay=30))
+        await refused(first)
+        circuits._rows[first.deployment].until = 0.0
+        leaving = asyncio.create_task(ask(first))
+        assert await asyncio.to_thread(standin.wait_for_calls, 2)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+
+        assert (await ask(first))[0] == "first"
+
+
+class TestConnections:
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    async def test_nobody_at_the_address(self, provider, other, second, closed_url, circuits):  # noqa: F811
+        gone = a_candidate(closed_url, provider=provider)
+
+        for _ in range(3):
+            assert (await ask(gone, other))[0] == "second"
+
+        assert len(second.calls) == 3
+        [row] = await circuits.states()
+        # It is the address that is paused, with all its models.
+        assert (row.state, row.model, row.failures) == ("open", "", FAILURES_IN_A_ROW)
+
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    async def test_nobody_who_accepts(self, provider, other, deaf_url):  # noqa: F811
+        _, attempts, _ = await ask(a_candidate(deaf_url, provider=provider), other)
+
+        assert attempts == [("first", provider, "provider_timeout", 3)]
+
+    async def test_no_first_piece_is_for_the_next_model_without_a_retry(self, standin, other, second):
+        slow = a_candidate(standin.url, timeouts=Timeouts(first_token=0.2))
+        standin.script(Answer(head_start=30))
+
+        _, attempts, _ = await ask(slow, other)
+
+        assert attempts == [("first", "local", "provider_timeout", 1)]
+        assert (len(standin.calls), len(second.calls)) == (1, 1)
+        assert await asyncio.to_thread(standin.calls[0].client_left.wait, 1)
+
+    async def test_one_deadline_holds_over_all_tries(self, first, other, standin, second, settings):
+        settings.TOTAL_TIMEOUT = 0.3
+        standin.script(FAILED, Answer(delay=30))
+
+        error = await refused(first, other)
+
+        assert (type(error), error.data["phase"]) == (errors.ProviderTimeout, "total")
+        assert (len(standin.calls), len(second.calls)) == (2, 0)
+
+    async def test_and_over_the_answer(self, first, standin, settings):
+        settings.TOTAL_TIMEOUT = 0.5
+        standin.script(Answer(pieces=("x",) * 1000, gap=0.02))
+
+        error = await refused(first)
+
+        assert (type(error), error.data["phase"]) == (errors.ProviderTimeout, "total")
+        assert await asyncio.to_thread(standin.calls[0].client_left.wait, 1)
+
+    async def test_leaving_closes_the_connection_and_asks_nobody_else(
+        self, any_first, other, standin, second
+    ):
+        standin.script(Answer(pieces=("word ",) * 1000, gap=0.05))
+        async with aclosing(answer_from(each(any_first, other))) as events:
+            assert isinstance(await anext(events), Answering)
+            assert await anext(events) == TextDelta("word ")
+
+        assert await asyncio.to_thread(standin.calls[0].client_left.wait, 1)
+        assert second.calls == []
+
+    async def test_candidates_after_the_one_that_answers_are_not_prepared(self, first):
+        prepared = []
+
+        async def candidates():
+            for number in range(3):
+                prepared.append(number)
+                yield first
+
+        async with aclosing(answer_from(candidates())) as events:
+            assert [event async for event in events]
+
+        assert prepared == [0]
+
+
+async def test_a_queue_that_is_full_is_for_the_next_model_and_no_failure(standin, other, circuits):
+    candidate = a_candidate(standin.url)
+    full = Candidate(candidate.model, Bounded(candidate.provider, running=1, waiting=0), candidate.request)
+    standin.script(Answer(head_start=30))
+    holder = asyncio.create_task(ask(full))
+    assert await asyncio.to_thread(standin.wait_for_calls, 1)
+
+    alias, attempts, _ = await ask(full, other)
+
+    assert (alias, attempts) == ("second", [("first", "local", "provider_busy", 1)])
+    assert await circuits.states() == []
+    holder.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holder

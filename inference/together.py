@@ -1,0 +1,231 @@
+"""Answers for programs that cannot come back: the choices of one question, made side by side.
+
+They belong to the request: when its client leaves, its credential ends, or one choice fails, all are stopped,
+upstream too. The doors below `/v1/` render what comes out of here.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass
+
+from django.http import StreamingHttpResponse
+
+from accounts.credentials import Credential
+from accounts.watch import credential_watch
+from inference.ask import Ask
+from inference.events import Event, Failed, Started, ToolCallPiece, is_last
+from inference.pipeline import Completion, complete, stream
+from inference.providers.base import ChatMessage, ToolCall
+from llmsite.core.background import spawn
+from llmsite.core.errors import NotSignedIn
+from llmsite.core.logs import request_id
+
+HEARTBEAT_SECONDS = 15.0
+MOST_UNREAD = 32
+"""Events that wait for a client that reads slowly, before the provider is made to wait."""
+
+
+def split_prompt(messages: tuple[ChatMessage, ...]) -> tuple[tuple[ChatMessage, ...], str]:
+    """The turns before the question, and the question; empty where the last turn is nobody's question."""
+    last = messages[-1]
+    return (messages[:-1], last.content) if last.role == "user" else (messages, "")
+
+
+class BrokenOff(Exception):
+    """A choice failed after its first piece, so there is no whole answer."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.code)
+        self.failed = failed
+
+
+async def whole(asks: Sequence[Ask], credential: Credential) -> list[Completion]:
+    """All choices, complete. Raises BrokenOff, NotSignedIn, and what `inference.pipeline.complete` raises."""
+    work = asyncio.ensure_future(_complete_all(asks))
+    with credential_watch.watching(credential, on_end=work.cancel) as watched:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if watched.ended:
+                raise NotSignedIn from None
+            raise
+
+
+async def _complete_all(asks: Sequence[Ask]) -> list[Completion]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_complete(ask)) for ask in asks]
+    except BaseExceptionGroup as failures:
+        # The first one has ended the others; which it was is all that the client has to know.
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _complete(ask: Ask) -> Completion:
+    completion = await complete(ask)
+    if isinstance(completion.end, Failed):
+        raise BrokenOff(completion.end)
+    return completion
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event of one choice."""
+
+    choice: int
+    event: Event
+
+
+class SideBySide:
+    """The choices of a question as they come: `begin` first, then `told` once, and `aclose` in any case."""
+
+    def __init__(self, asks: Sequence[Ask], credential: Credential) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Told | Exception] = asyncio.Queue(MOST_UNREAD)
+        self._held: deque[Told] = deque()
+        self._open = ExitStack()
+        self._watched = self._open.enter_context(
+            credential_watch.watching(credential, on_end=self._wake_reader)
+        )
+        self._unfinished = len(asks)
+        self._over = False
+        self._pumps = [spawn(self._pump(at, ask)) for at, ask in enumerate(asks)]
+
+    async def begin(self) -> list[Started]:
+        """Wait until each choice has its first piece.
+
+        Raises what the first of them that failed before raised; none of the others goes on then.
+        """
+        started: dict[int, Started] = {}
+        try:
+            while len(started) < len(self._pumps):
+                told = await self._next()
+                if isinstance(told.event, Started):
+                    started[told.choice] = told.event
+                else:
+                    self._held.append(told)
+        except BaseException:
+            await self.aclose()
+            raise
+        return [started[choice] for choice in sorted(started)]
+
+    async def told(self) -> AsyncGenerator[Told | None, None]:
+        """The events behind the beginnings; None where nothing has come for `HEARTBEAT_SECONDS`.
+
+        It ends behind the last choice's end, or behind the first Failed.
+        """
+        while self._unfinished:
+            told = await self._next_or_heartbeat()
+            yield told
+            if told is not None and is_last(told.event):
+                self._unfinished -= 1
+                if isinstance(told.event, Failed):
+                    return
+
+    def close(self) -> None:
+        """Stop where nobody will read on; from any thread."""
+        with suppress(RuntimeError):  # The loop is gone, and all that ran in it.
+            self._loop.call_soon_threadsafe(self._stop)
+
+    async def aclose(self) -> None:
+        """Stop what is not over, and wait until that is recorded."""
+        self._stop()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def _stop(self) -> None:
+        # Only once: a second cancellation would hit a pump that is recording its end.
+        if self._over:
+            return
+        self._over = True
+        self._open.close()
+        for pump in self._pumps:
+            pump.cancel()
+
+    async def _pump(self, choice: int, ask: Ask) -> None:
+        try:
+            async with aclosing(stream(ask)) as events:
+                async for event in events:
+                    await self._queue.put(Told(choice, event))
+        except Exception as error:
+            await self._queue.put(error)
+
+    async def _next_or_heartbeat(self) -> Told | None:
+        if self._held:
+            return self._held.popleft()
+        try:
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                return await self._next()
+        except TimeoutError:
+            return None
+        except Exception as error:
+            return Told(0, Failed.of(error, request_id.get()))
+
+    async def _next(self) -> Told:
+        """The next event. Raises what ended a choice before its first piece, or NotSignedIn."""
+        told = await self._queue.get()
+        if self._watched.ended:
+            raise NotSignedIn
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    def _wake_reader(self) -> None:
+        # A reader that waits finds this; where the queue is full none waits.
+        if not self._queue.full():
+            self._queue.put_nowait(NotSignedIn())
+
+
+class _Body:
+    """The chunks of an answer, and the way to stop what makes them where nobody ever asks for one."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], answers: SideBySide) -> None:
+        self._chunks = chunks
+        self.close = answers.close
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks
+
+
+def stream_response(chunks: AsyncIterator[bytes], answers: SideBySide) -> StreamingHttpResponse:
+    """The response that sends `chunks`, which are made of `answers`."""
+    response = StreamingHttpResponse(_Body(chunks, answers), content_type="text/event-stream")
+    # `no-transform` and the next header keep proxies from gathering the pieces into one lump.
+    response["Cache-Control"] = "no-cache, no-transform"
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+def joined_calls(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:
+    """The calls that the pieces make, in the order of their index."""
+    calls: dict[int, ToolCall] = {}
+    for piece in pieces:
+        known = calls.get(piece.index, ToolCall("", "", ""))
+        calls[piece.index] = ToolCall(
+            known.id or piece.call, known.name or piece.name, known.arguments + piece.arguments
+        )
+    return tuple(calls[index] for index in sorted(calls))
+
+
+def llmsite_headers(choices: Sequence[Started], *, cost: str | None = None) -> dict[str, str]:
+    """What a program can learn of how it was answered; of a call that is not free the end knows the cost.
+
+    Where some of the choices come from the cache only, they are those of one that does not.
+    """
+    started = next((one for one in choices if not one.cache), choices[0])
+    headers = {
+        # Header values are Latin-1; an alias may be anything.
+        "x-llmsite-model": started.model.encode("ascii", "backslashreplace").decode(),
+        "x-llmsite-cache": f"hit-{started.cache}" if started.cache else "miss",
+        "x-llmsite-fallbacks": str(started.fallbacks),
+    }
+    if cost is not None or started.cache:
+        headers["x-llmsite-cost"] = cost or "0"
+    return headers
+
+
+def wants_fresh_answer(cache_control: str | None) -> bool:
+    """Whether the request's Cache-Control asks for an answer that was not kept."""
+    directives = {part.strip().lower() for part in (cache_control or "").split(",")}
+    return bool(directives & {"no-cache", "no-store"})

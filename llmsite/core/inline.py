@@ -1,0 +1,83 @@
+"""Django's middleware without threads.
+
+Under ASGI, Django runs each hook of a synchronous middleware in a thread, which costs more than everything
+else that a short request needs (docs/decisions/0012-no-thread-on-the-way.md). The hooks of those below only
+compute, so here they run in the event loop. The one that may read a whole body, the CSRF check of a form,
+keeps its thread, and is not asked on the API, where `accounts.credentials` does what it does.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from csp.constants import HEADER
+from csp.middleware import CSPMiddleware
+from csp.utils import build_policy
+from django.contrib.messages.middleware import MessageMiddleware
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.common import CommonMiddleware
+from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.locale import LocaleMiddleware
+from django.middleware.security import SecurityMiddleware
+
+from llmsite.core.paths import is_api_path
+
+
+class _Inline:
+    """Goes before a middleware of Django's among the bases of a class."""
+
+    sync_capable = False
+    async_capable = True
+    get_response: Callable[..., Any]
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        process_request = getattr(self, "process_request", None)
+        response = process_request(request) if process_request else None
+        response = response or await self.get_response(request)
+        process_response = getattr(self, "process_response", None)
+        return process_response(request, response) if process_response else response
+
+
+class Security(_Inline, SecurityMiddleware):
+    pass
+
+
+class ContentSecurityPolicy(_Inline, CSPMiddleware):
+    """The same policy on every answer, so it is written once: no view has one of its own, or takes a nonce."""
+
+    @cached_property
+    def _policy(self) -> str:
+        return build_policy()
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if HEADER not in response:
+            response[HEADER] = self._policy
+        return response
+
+
+class Locale(_Inline, LocaleMiddleware):
+    pass
+
+
+class Common(_Inline, CommonMiddleware):
+    pass
+
+
+class Messages(_Inline, MessageMiddleware):
+    pass
+
+
+class FrameOptions(_Inline, XFrameOptionsMiddleware):
+    pass
+
+
+class Csrf(_Inline, CsrfViewMiddleware):
+    """The form's proof for pages; an API door has its own, and is exempt by its address."""
+
+    async def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:  # type: ignore[override]
+        if is_api_path(request.path):
+            return None
+        return await sync_to_async(super().process_view)(request, view, args, kwargs)
