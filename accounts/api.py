@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.middleware.csrf import get_token
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema_field, extend_schema_view
 from rest_framework import generics, serializers, status
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -24,11 +25,15 @@ from accounts.limits.forms import count_try
 from accounts.models import ApiKey, Scope, User, access_api_key
 from accounts.passwords import check_password
 from accounts.tokens import TokenPair, rotate, sign_in, sign_out, sign_out_of
-from llmsite.core.errors import InvalidInput, NotAllowed, NotSignedIn
+from llmsite.core.errors import InvalidInput, NotAllowed, NotSignedIn, WrongCredentials
 from llmsite.core.paging import KeysetPagination
 from llmsite.core.rates import normal_rate
 from llmsite.core.rest import validated
+from llmsite.core.schema import documented, nothing
 from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
+
+
+TAG = "Accounts and keys"
 
 
 class LoginSerializer(StrictSerializer):
@@ -44,6 +49,7 @@ class RefreshSerializer(StrictSerializer):
     refresh = serializers.CharField(required=False, max_length=200)
 
 
+@extend_schema_field({"type": ["string", "null"], "pattern": r"^\d{1,9}(\.\d{1,6})?$"})
 class MoneyField(serializers.DecimalField):
     """An amount in the site's currency as a decimal string; millionths in the row."""
 
@@ -90,6 +96,31 @@ class ApiKeySerializer(RefusesUnknownFields, serializers.ModelSerializer[ApiKey]
         return normal_rate(value) if value else ""
 
 
+class NewApiKeySerializer(ApiKeySerializer):
+    """A key that was just made."""
+
+    key = serializers.CharField(read_only=True)
+
+    class Meta(ApiKeySerializer.Meta):
+        fields = (*ApiKeySerializer.Meta.fields, "key")  # type: ignore[assignment]
+
+
+class CsrfToken(TypedDict):
+    csrf_token: str
+
+
+class Pair(TypedDict):
+    access: str
+    refresh: str
+
+
+class Me(TypedDict):
+    id: int
+    username: str
+    email: str
+    is_staff: bool
+
+
 class OpenView(APIView):
     """A door for people who are not signed in yet; the CSRF proof is asked all the same."""
 
@@ -98,13 +129,23 @@ class OpenView(APIView):
 
 
 class CsrfView(OpenView):
+    @documented("A CSRF token", tag=TAG, gives=CsrfToken, for_everybody=True)
     def get(self, request: Request) -> Response:
         """A CSRF token for scripts that sign in with cookies; send it back as `X-CSRFToken`."""
         return Response({"csrf_token": get_token(request._request)})
 
 
 class RegisterView(OpenView):
+    @documented(
+        "Make an account",
+        tag=TAG,
+        takes=RegisterSerializer,
+        gives={201: Me},
+        fails=(NotAllowed,),
+        for_everybody=True,
+    )
     def post(self, request: Request) -> Response:
+        """Signs in by cookies. Closed where the operator has closed it."""
         require_csrf(request._request)
         if not settings.REGISTRATION_OPEN:
             raise NotAllowed
@@ -114,13 +155,30 @@ class RegisterView(OpenView):
 
 
 class LoginView(OpenView):
+    @documented(
+        "Sign in by cookies",
+        tag=TAG,
+        takes=LoginSerializer,
+        gives=Me,
+        fails=(WrongCredentials,),
+        for_everybody=True,
+    )
     def post(self, request: Request) -> Response:
+        """For the scripts of the site's own pages."""
         require_csrf(request._request)
         user = _check_password(request)
         return begin_sign_in(request._request, Response(_me(user)), user)
 
 
 class TokenView(OpenView):
+    @documented(
+        "Sign in with tokens",
+        tag=TAG,
+        takes=LoginSerializer,
+        gives=Pair,
+        fails=(WrongCredentials,),
+        for_everybody=True,
+    )
     def post(self, request: Request) -> Response:
         """The pair itself, for programs, which keep it out of a browser's reach."""
         user = _check_password(request)
@@ -128,6 +186,14 @@ class TokenView(OpenView):
 
 
 class RefreshView(OpenView):
+    @documented(
+        "Go on being signed in",
+        tag=TAG,
+        takes=RefreshSerializer,
+        gives={200: Pair, 204: nothing("The new pair is in the cookies.")},
+        fails=(NotSignedIn,),
+        for_everybody=True,
+    )
     def post(self, request: Request) -> Response:
         """The next pair: in the body for a program that sent its token there, else in the cookies."""
         cookie = request.COOKIES.get(settings.REFRESH_COOKIE)
@@ -143,6 +209,14 @@ class RefreshView(OpenView):
 
 
 class LogoutView(OpenView):
+    @documented(
+        "Sign out",
+        tag=TAG,
+        takes=RefreshSerializer,
+        gives={204: nothing("Signed out.")},
+        fails=(NotSignedIn, NotAllowed),
+        for_everybody=True,
+    )
     def post(self, request: Request) -> Response:
         """Ends the sign-in of a program's bearer, of a refresh token in the body, or of the cookies."""
         done = Response(status=status.HTTP_204_NO_CONTENT)
@@ -163,7 +237,9 @@ class LogoutView(OpenView):
 
 
 class MeView(APIView):
+    @documented("Who you are", tag=TAG, gives=Me)
     def get(self, request: Request) -> Response:
+        """The person behind the sign-in or the key."""
         return Response(_me(user_of(request)))
 
 
@@ -171,6 +247,7 @@ class ApiKeyPages(KeysetPagination):
     ordering = ("-created_at", "-id")
 
 
+@extend_schema_view(get=documented("Your API keys", tag=TAG, gives=ApiKeySerializer(many=True)))
 class ApiKeyListView(generics.ListAPIView[ApiKey]):
     permission_classes = (IsSignedIn,)
     serializer_class = ApiKeySerializer
@@ -179,7 +256,9 @@ class ApiKeyListView(generics.ListAPIView[ApiKey]):
     def get_queryset(self) -> Any:
         return ApiKey.objects.visible_to(user_of(self.request))
 
+    @documented("Make an API key", tag=TAG, takes=ApiKeySerializer, gives={201: NewApiKeySerializer})
     def post(self, request: Request) -> Response:
+        """The answer has the `key` itself, once. Without scopes it may do all that you may."""
         if not user_of(request).has_perm("accounts.add_apikey"):
             raise NotAllowed
         values = validated(ApiKeySerializer(data=request.data))
@@ -190,7 +269,9 @@ class ApiKeyListView(generics.ListAPIView[ApiKey]):
 class ApiKeyView(APIView):
     permission_classes = (IsSignedIn,)
 
+    @documented("Revoke an API key", tag=TAG, gives={204: nothing("It is refused from now on.")})
     def delete(self, request: Request, pk: int) -> Response:
+        """Programs that use it are refused within five seconds."""
         user = user_of(request)
         revoke_key(access_api_key(user, pk), actor=user)
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -210,9 +291,9 @@ def _register(values: dict[str, Any]) -> User:
     return user
 
 
-def _pair(pair: TokenPair) -> dict[str, str]:
+def _pair(pair: TokenPair) -> Pair:
     return {"access": pair.access, "refresh": pair.refresh}
 
 
-def _me(user: User) -> dict[str, Any]:
+def _me(user: User) -> Me:
     return {"id": user.pk, "username": user.username, "email": user.email, "is_staff": user.is_staff}

@@ -172,8 +172,16 @@ async def arequire_caller(request: HttpRequest, scope: str) -> Credential:
 
 
 def require_csrf(request: HttpRequest) -> None:
-    """Raises CsrfFailed for an unsafe request that our own page cannot be shown to have sent."""
-    if request.method in SAFE_METHODS or getattr(request, "_dont_enforce_csrf_checks", False):
+    """Raises CsrfFailed for an unsafe request that our own page cannot be shown to have sent.
+
+    And for any that a page of another origin has sent: for those a cookie does not even read.
+    """
+    check = _CsrfCheck(_no_response)
+    if getattr(request, "_dont_enforce_csrf_checks", False):
+        return
+    if "HTTP_ORIGIN" in request.META and not check._origin_verified(request):  # type: ignore[attr-defined]
+        raise CsrfFailed(reason="origin")
+    if request.method in SAFE_METHODS:
         return
     # Where a browser names the Origin, Django's check below compares it with the trusted ones.
     fetch_site = request.META.get("HTTP_SEC_FETCH_SITE", "same-origin")
@@ -182,7 +190,6 @@ def require_csrf(request: HttpRequest) -> None:
     # A foreign page can send text/plain and plain forms without a preflight, so neither is taken here.
     if request.content_type and not request.content_type.startswith(_COOKIE_CONTENT_TYPES):
         raise CsrfFailed(reason="content-type")
-    check = _CsrfCheck(_no_response)
     check.process_request(request)
     if reason := check.process_view(request, _no_response, (), {}):
         raise CsrfFailed(reason=str(reason))

@@ -22,6 +22,7 @@ from accounts.limits.rate_limits import Tally
 from accounts.models import User
 from accounts.recent import recent_credentials
 from accounts.tokens import TokenPair, rotate
+from llmsite.core.cors import is_preflight
 from llmsite.core.error_pages import render_error
 from llmsite.core.errors import InvalidInput, MethodNotAllowed, NotSignedIn, SiteError
 from llmsite.core.paths import is_api_path
@@ -61,7 +62,7 @@ class GateMiddleware:
             current_network.reset(network)
 
     async def _let_through(self, request: HttpRequest) -> HttpResponseBase:
-        visit: _Visit = _ApiVisit(request) if is_api_path(request.path) else _PageVisit(request)
+        visit = _visit_of(request)
         try:
             if request.method not in METHODS:
                 await visit.tally.count(visit.by_address)
@@ -70,7 +71,7 @@ class GateMiddleware:
         except SiteError as refusal:
             response: HttpResponseBase = await sync_to_async(_refuse)(request, refusal)
         else:
-            response = await self.get_response(request)
+            response = await visit.answer(self.get_response)
             if response.status_code == 500 and await visit.caller_is_gone():
                 response = await sync_to_async(_refuse)(request, NotSignedIn())
         return visit.leave(response)
@@ -89,6 +90,11 @@ class _Visit:
         """Raises RateLimited."""
         raise NotImplementedError
 
+    async def answer(
+        self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+    ) -> HttpResponseBase:
+        return await get_response(self.request)
+
     async def caller_is_gone(self) -> bool:
         """Whether a failure comes from this: who was believed is erased, and so are the rows of theirs."""
         return False
@@ -97,6 +103,22 @@ class _Visit:
         for name, value in self.tally.headers().items():
             response[name] = value
         return response
+
+
+def _visit_of(request: HttpRequest) -> _Visit:
+    if is_preflight(request):
+        return _Preflight(request)
+    return _ApiVisit(request) if is_api_path(request.path) else _PageVisit(request)
+
+
+class _Preflight(_Visit):
+    """A browser's question before a request of a page elsewhere; `llmsite.core.cors` says what it may."""
+
+    async def admit(self) -> None:
+        await self.tally.count(self.by_address)
+
+    async def answer(self, get_response: object) -> HttpResponseBase:
+        return HttpResponse(status=204)
 
 
 class _ApiVisit(_Visit):

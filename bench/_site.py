@@ -37,7 +37,10 @@ def site(
     files: int = 0,
     **settings: str,
 ) -> Iterator[Served]:
-    """A site of its own on a new database, whose model `bench` is the stand-in on port `upstream`."""
+    """A site of its own on a new database, whose model `bench` is the stand-in on port `upstream`.
+
+    The site reaches it like a model server of its own (LOCAL_BASE_URL).
+    """
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         environment = {
@@ -47,8 +50,6 @@ def site(
             "DATABASE_URL": f"sqlite:///{folder}/bench.sqlite3",
             "REDIS_URL": redis_url,
             "PORT": str(port),
-            "OPENAI_API_KEY": "sk-bench",
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{upstream}/v1",
             "LOCAL_BASE_URL": f"http://127.0.0.1:{upstream}",
             "NO_PROXY": "127.0.0.1",
             **settings,
@@ -84,7 +85,7 @@ def main(people: int) -> None:
     call_command("migrate", verbosity=0)
     ChatModelConfig.objects.create(
         alias=MODEL,
-        provider=os.environ.get("BENCH_PROVIDER", "openai"),
+        provider="local",
         provider_model=MODEL,
         # Streams go on for a while, and some are floods.
         context_window=200_000,

@@ -4,17 +4,21 @@ import asyncio
 import json
 from array import array
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.credentials import arequire_caller
 from accounts.models import Scope
 from embeddings.client import embed
 from embeddings.texts import MOST_TEXTS, ROWS_AT_ONCE, Kind
+from llmsite.core.errors import EmbedderUnavailable
+from llmsite.core.json_schema import list_of, one_of, text
 from llmsite.core.rest import json_door, read_json, validated
+from llmsite.core.schema import documented
 from llmsite.core.serializers import StrictSerializer
 
 
@@ -30,6 +34,7 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+@extend_schema_field(one_of(text(), list_of(text(), least=1, most=MOST_TEXTS)))
 class TextsField(serializers.ListField):
     """One text or a list of them."""
 
@@ -44,8 +49,23 @@ class EmbedSerializer(StrictSerializer):
     kind = serializers.ChoiceField(get_args(Kind), default="passage")
 
 
+class Vectors(TypedDict):
+    model: str
+    dimensions: int
+    embeddings: list[list[float]]
+
+
+@documented(
+    "Vectors of texts",
+    tag="Embeddings",
+    scope=Scope.EMBED,
+    takes=EmbedSerializer,
+    gives=Vectors,
+    fails=(EmbedderUnavailable,),
+)
 @json_door("POST")
 async def embed_texts(request: HttpRequest) -> HttpResponseBase:
+    """A text or a list of texts; one vector for each."""
     await arequire_caller(request, Scope.EMBED)
     wanted = validated(EmbedSerializer(data=read_json(request)))
     found = await embed(wanted["input"], kind=wanted["kind"])

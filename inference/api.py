@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
-from rest_framework import generics, status
+from drf_spectacular.utils import extend_schema_view
+from rest_framework import generics, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -17,6 +17,7 @@ from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
 from inference import generations
 from inference.ask import NEWEST_LEAF, Ask
+from inference.descriptions import ASKING, TAG_CONVERSATIONS
 from inference.models import Conversation, Message, access_conversation
 from inference.serializers import (
     ConversationSerializer,
@@ -24,8 +25,10 @@ from inference.serializers import (
     NewMessageSerializer,
     sampling_of,
 )
+from llmsite.core.errors import ModelNotFound
 from llmsite.core.paging import KeysetPagination
-from llmsite.core.rest import json_door, read_json, validated
+from llmsite.core.rest import by_method, json_door, read_json, validated
+from llmsite.core.schema import documented, nothing
 
 
 class ChatView(APIView):
@@ -41,6 +44,16 @@ class MessagePages(KeysetPagination):
     ordering = ("created_at", "id")
 
 
+@extend_schema_view(
+    get=documented("Your conversations", tag=TAG_CONVERSATIONS, gives=ConversationSerializer(many=True)),
+    post=documented(
+        "Begin a conversation",
+        tag=TAG_CONVERSATIONS,
+        takes=ConversationSerializer,
+        gives={201: ConversationSerializer},
+        fails=(ModelNotFound,),
+    ),
+)
 class ConversationListView(ChatView, generics.ListCreateAPIView[Conversation]):
     serializer_class = ConversationSerializer
     pagination_class = ConversationPages
@@ -53,9 +66,17 @@ class ConversationListView(ChatView, generics.ListCreateAPIView[Conversation]):
 
 
 class ConversationView(ChatView):
+    @documented("One conversation", tag=TAG_CONVERSATIONS, gives=ConversationSerializer)
     def get(self, request: Request, pk: UUID) -> Response:
         return Response(ConversationSerializer(access_conversation(user_of(request), pk)).data)
 
+    @documented(
+        "Rename it, or give it another model",
+        tag=TAG_CONVERSATIONS,
+        takes=ConversationSerializer,
+        gives=ConversationSerializer,
+        fails=(ModelNotFound,),
+    )
     def patch(self, request: Request, pk: UUID) -> Response:
         conversation = access_conversation(user_of(request), pk)
         serializer = ConversationSerializer(conversation, data=request.data, partial=True)
@@ -63,12 +84,14 @@ class ConversationView(ChatView):
         serializer.save()
         return Response(serializer.data)
 
+    @documented("Delete it", tag=TAG_CONVERSATIONS, gives={204: nothing("It is deleted.")})
     def delete(self, request: Request, pk: UUID) -> Response:
         # An answer that is being written there notices within a beat, and stops.
         access_conversation(user_of(request), pk).delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+@extend_schema_view(get=documented("Its messages", tag=TAG_CONVERSATIONS, gives=MessageSerializer(many=True)))
 class MessageListView(ChatView, generics.ListAPIView[Message]):
     serializer_class = MessageSerializer
     pagination_class = MessagePages
@@ -78,21 +101,25 @@ class MessageListView(ChatView, generics.ListAPIView[Message]):
         return conversation.messages.select_related("generation")
 
 
-_list_messages = sync_to_async(MessageListView.as_view())
+class AskedSerializer(serializers.Serializer[Any]):
+    """What a question has made."""
+
+    conversation = ConversationSerializer()
+    user_message = MessageSerializer(allow_null=True)
+    message = MessageSerializer()
 
 
-async def messages(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """GET lists a conversation's messages; POST asks, and answers 202 while the model writes."""
-    if request.method == "POST":
-        return await _ask(request, pk=pk)
-    return await _list_messages(request, pk=pk)
-
-
-messages.csrf_exempt = True  # type: ignore[attr-defined]
-
-
+@documented(
+    "Ask in it",
+    tag=TAG_CONVERSATIONS,
+    scope=Scope.CHAT,
+    takes=NewMessageSerializer,
+    gives={202: AskedSerializer},
+    fails=ASKING,
+)
 @json_door("POST")
 async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """The answer is being written; `GET /api/generations/{id}/events` tells it, by the id of `generation`."""
     credential = await arequire_caller(request, Scope.CHAT)
     values = NewMessageSerializer.read(read_json(request))
     turn = await generations.start(_read_ask(request, credential, pk, values))
@@ -117,3 +144,6 @@ def _read_ask(request: HttpRequest, credential: Credential, pk: UUID, values: di
         sampling=sampling_of(values),
         request_id=request.request_id,  # type: ignore[attr-defined]
     )
+
+
+messages = by_method(GET=MessageListView.as_view(), POST=_ask)

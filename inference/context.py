@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inference.providers.base import ChatMessage
+from inference.providers.base import ChatMessage, all_text
 from llmsite.core.errors import ContextLengthExceeded
 
 REPLY_TOKENS = 8
@@ -24,7 +24,7 @@ class Fitted:
 
 def most_tokens(messages: Sequence[ChatMessage]) -> int:
     """More tokens than any tokenizer makes of a prompt: a token is at least one byte of UTF-8."""
-    return sum(len(message.content.encode()) + 16 for message in messages) + REPLY_TOKENS
+    return sum(len(all_text(message).encode()) + 16 for message in messages) + REPLY_TOKENS
 
 
 def surely_fits(messages: Sequence[ChatMessage], *, window: int, max_tokens: int) -> bool:

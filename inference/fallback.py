@@ -142,7 +142,7 @@ class _Chain:
                 event = await self._call(candidate)
             except SiteError as error:
                 reaction = await self._judge(candidate, error)
-                wait = None if permit.probes else self._wait(reaction, calls)
+                wait = self._wait(reaction, calls)
                 if wait is None or not await self._may_ask_again(candidate, wait):
                     self._error = self._error or error
                     self._note(candidate, describe(error).code, calls=calls)

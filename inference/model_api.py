@@ -1,7 +1,11 @@
 """The models and the cache of their answers, as REST resources: shown to everybody, run by operators."""
 
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
 from asgiref.sync import async_to_sync
 from django.utils import timezone
+from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,21 +15,50 @@ from accounts.authentication import HasScope, credential_of, user_of
 from accounts.models import Scope
 from inference.cache.levels import answer_cache
 from inference.clearing import clear_for_all
+from inference.descriptions import TAG_MODELS
 from inference.model_states import show_circuits
 from inference.models import ChatModelConfig
 from inference.serializers import DefaultModelSerializer, ModelSerializer, StaffModelSerializer
 from inference.switching import MAY_SWITCH, switch_default
-from llmsite.core.errors import NotAllowed
+from llmsite.core.errors import ModelNotFound, NotAllowed
 from llmsite.core.rest import validated
+from llmsite.core.schema import documented
 
 MAY_LOOK_AFTER = "inference.view_chatmodelconfig"
+
+
+class ModelPage(serializers.Serializer[Any]):
+    """All models are on one page."""
+
+    results = StaffModelSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class NamedModel(TypedDict):
+    provider: str
+    model: str
+    label: str
+    available: bool
+
+
+class CacheCounts(TypedDict):
+    l1: int
+    l2: int | None
+    l3: int | None
+
+
+class Cleared(TypedDict):
+    status: Literal["cache cleared"]
+    timestamp: datetime
 
 
 class ModelListView(APIView):
     permission_classes = (HasScope,)
     scope = Scope.CHAT
 
+    @documented("The models that you may ask", tag=TAG_MODELS, gives=ModelPage)
     def get(self, request: Request) -> Response:
+        """Whoever looks after the models also sees their fallbacks, and which of them have failed lately."""
         rows = ChatModelConfig.objects.active()
         key = credential_of(request).api_key
         if key is not None and key.allowed_models:
@@ -55,10 +88,19 @@ class DefaultModelView(APIView):
     def get_permissions(self) -> list[BasePermission]:
         return [HasScope(), MaySwitch()] if self.request.method == "POST" else [HasScope()]
 
+    @documented("The default model", tag=TAG_MODELS, gives=NamedModel, fails=(ModelNotFound,))
     def get(self, request: Request) -> Response:
         return Response(_named(ChatModelConfig.objects.named(None)))
 
+    @documented(
+        "Switch the default model",
+        tag=TAG_MODELS,
+        takes=DefaultModelSerializer,
+        gives=NamedModel,
+        fails=(ModelNotFound,),
+    )
     def post(self, request: Request) -> Response:
+        """For operators; in all processes within a second."""
         serializer = DefaultModelSerializer(data=request.data)
         values = validated(serializer)
         model = ChatModelConfig.objects.named(values["model"], provider=values["provider"])
@@ -66,7 +108,7 @@ class DefaultModelView(APIView):
         return Response(_named(model))
 
 
-def _named(model: ChatModelConfig) -> dict[str, object]:
+def _named(model: ChatModelConfig) -> NamedModel:
     return {
         "provider": model.provider,
         "model": model.alias,
@@ -81,9 +123,13 @@ class CacheView(APIView):
     permission_classes = (HasScope,)
     scope = Scope.CACHE_CLEAR
 
+    @documented("How many answers are kept", tag=TAG_MODELS, gives=CacheCounts)
     def get(self, request: Request) -> Response:
+        """By level, for operators: `l1` is that of the process which answers, `null` one that cannot be asked."""
         return Response(async_to_sync(answer_cache.counts)())
 
+    @documented("Clear the cache", tag=TAG_MODELS, gives=Cleared)
     def delete(self, request: Request) -> Response:
+        """All levels in all processes, for operators."""
         clear_for_all(actor=user_of(request))
         return Response({"status": "cache cleared", "timestamp": timezone.now().isoformat()})

@@ -17,7 +17,7 @@ from inference.events import is_last
 from inference.idempotency import AlreadyAsked, find_answer
 from inference.models import Generation
 from inference.replay import started_event
-from inference.replies import reply_json, with_answer_headers
+from inference.replies import llmsite_headers, reply_json
 from llmsite.core.errors import Interrupted, NotFound, NotSignedIn, told
 from llmsite.core.rest import envelope
 
@@ -68,7 +68,8 @@ def _ended(generation: Generation) -> Generation:
 
 def _reply(generation: Generation) -> JsonResponse:
     if not generation.error_code:
-        return with_answer_headers(JsonResponse(reply_json(generation)), started_event(generation))
+        headers = llmsite_headers([started_event(generation)], cost=generation.cost)
+        return JsonResponse(reply_json(generation), headers=headers)
     public = told(generation.error_code, generation.error_message)
     retry_after = generation.error_data.get("retry_after")
     return envelope(replace(public, retry_after=retry_after), of=generation.request_id or None)

@@ -13,18 +13,40 @@ from accounts.models import Scope
 from accounts.watch import credential_watch
 from inference import generations
 from inference.ask import Ask
-from inference.events import Failed, Started
+from inference.descriptions import (
+    ANSWER_HEADERS,
+    ASKING_IN_A_CONVERSATION,
+    EVENTS,
+    IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
+    TAG,
+    Reply,
+    Stopped,
+)
+from inference.events import Failed
 from inference.idempotency import read_idempotency
 from inference.models import access_generation
-from inference.once import answer_once
+from inference.once import REPLAYED, answer_once
 from inference.pipeline import Completion, complete
 from inference.replay import replay, started_event
-from inference.serializers import read_ask
+from inference.replies import llmsite_headers
+from inference.serializers import PredictSerializer, read_ask
 from inference.sse import event_stream, nothing_more, read_cursor
-from llmsite.core.errors import NotSignedIn, told
+from llmsite.core.errors import IdempotencyConflict, NotSignedIn, told
 from llmsite.core.rest import envelope, json_door, read_json
+from llmsite.core.schema import EVENT_STREAM, documented, nothing
 
 
+@documented(
+    "Ask a model",
+    tag=TAG,
+    scope=Scope.CHAT,
+    takes=PredictSerializer,
+    gives=Reply,
+    fails=(*ASKING_IN_A_CONVERSATION, IdempotencyConflict),
+    parameters=[IDEMPOTENCY_KEY],
+    headers={**ANSWER_HEADERS, REPLAYED: "`true` where the answer was there before."},
+)
 @json_door("POST")
 async def predict(request: HttpRequest) -> HttpResponseBase:
     """The whole answer. A client that leaves cancels it: nobody could come back for it."""
@@ -35,8 +57,8 @@ async def predict(request: HttpRequest) -> HttpResponseBase:
     completion = await _complete_while_signed_in(ask, credential)
     if isinstance(completion.end, Failed):
         return envelope(told(completion.end.code, completion.end.message))
-    response = JsonResponse(_completion_json(completion, completion.end))
-    return with_answer_headers(response, completion.started)
+    headers = llmsite_headers([completion.started], cost=completion.end.cost)
+    return JsonResponse(_completion_json(completion, completion.end), headers=headers)
 
 
 async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Completion:
@@ -53,15 +75,33 @@ async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Complet
             raise NotSignedIn from None
 
 
+@documented(
+    "Ask a model, and get events",
+    tag=TAG,
+    scope=Scope.CHAT,
+    takes=PredictSerializer,
+    gives={(200, EVENT_STREAM): EVENTS},
+    fails=ASKING_IN_A_CONVERSATION,
+    headers=ANSWER_HEADERS,
+)
 @json_door("POST")
 async def predict_stream(request: HttpRequest) -> HttpResponseBase:
     """The same answer as events. What fails before the first piece is a plain error."""
     credential = await arequire_caller(request, Scope.CHAT)
     turn = await generations.start(_read_ask(request, credential), wait_for_first_piece=True)
     response = event_stream(turn.generation, credential)
-    return with_answer_headers(response, started_event(turn.generation))
+    for name, value in llmsite_headers([started_event(turn.generation)]).items():
+        response[name] = value
+    return response
 
 
+@documented(
+    "The events of an answer",
+    tag=TAG,
+    scope=Scope.CHAT,
+    gives={(200, EVENT_STREAM): EVENTS, 204: nothing("All of it was told already.")},
+    parameters=[LAST_EVENT_ID],
+)
 @json_door("GET")
 async def events(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """The events of an answer, from the start or behind `Last-Event-ID`; 204 behind the end."""
@@ -73,6 +113,7 @@ async def events(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     return event_stream(generation, credential, after=after)
 
 
+@documented("Stop an answer", tag=TAG, scope=Scope.CHAT, gives=Stopped)
 @json_door("POST")
 async def stop(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     credential = await arequire_caller(request, Scope.CHAT)
@@ -86,14 +127,6 @@ def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
     idempotency = read_idempotency(request, body)
     user, key = credential.user, credential.api_key
     return read_ask(body, user, api_key=key, door="rest", listed=False, idempotency=idempotency)
-
-
-def with_answer_headers(response: HttpResponseBase, started: Started) -> HttpResponseBase:
-    """What every door of programs says of an answer in its headers."""
-    response["X-Llmsite-Cache"] = f"hit-{started.cache}" if started.cache else "miss"
-    response["X-Llmsite-Model"] = started.model
-    response["X-Llmsite-Fallbacks"] = str(started.fallbacks)
-    return response
 
 
 def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:

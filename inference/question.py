@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from inference.ask import Ask, NewestLeaf
 from inference.cache.key import Keyring, Scope
 from inference.cache.levels import Lookup
-from inference.cache.word_gate import depends_on_the_moment
+from inference.cache.word_gate import depends_on_the_moment, depends_on_the_person
 from inference.catalogue import Snapshot, catalogue
 from inference.context import Fitted, fit, surely_fits
 from inference.live import live_answers
@@ -256,14 +256,18 @@ def _may_be_kept(question: Question) -> bool:
 
 
 def without_lookup_of_the_moment(question: Question) -> Question:
-    """The question, to be answered anew where its answer will be another one tomorrow.
+    """The question, to be answered anew where its answer will be another one tomorrow, or for somebody else.
 
     Reading the words takes longer than finding an answer, so this is asked only where none is at hand; none
     was ever kept for such a question.
     """
-    if question.lookup is None or not depends_on_the_moment(question.request.messages[-1].content):
+    if question.lookup is None:
         return question
-    return replace(question, lookup=None)
+    words = question.request.messages[-1].content
+    is_shared = question.model.cache_scope == CacheScope.SITE
+    if depends_on_the_moment(words) or (is_shared and depends_on_the_person(words)):
+        return replace(question, lookup=None)
+    return question
 
 
 def _lookup(question: Question, *, epoch: int) -> Lookup:

@@ -1,21 +1,27 @@
 """A whole answer as programs get it: its body and its headers."""
 
-from typing import Any, TypeVar
-
-from django.http.response import HttpResponseBase
+from collections.abc import Sequence
+from typing import Any
 
 from inference.events import Started
 from inference.models import Generation
 
-Response = TypeVar("Response", bound=HttpResponseBase)
 
+def llmsite_headers(choices: Sequence[Started], *, cost: str | None = None) -> dict[str, str]:
+    """What a program can learn of how it was answered; of a call that is not free the end knows the cost.
 
-def with_answer_headers(response: Response, started: Started) -> Response:
-    """What every door of programs says of an answer in its headers."""
-    response["X-Llmsite-Cache"] = f"hit-{started.cache}" if started.cache else "miss"
-    response["X-Llmsite-Model"] = started.model
-    response["X-Llmsite-Fallbacks"] = str(started.fallbacks)
-    return response
+    Where some of the choices come from the cache only, they are those of one that does not.
+    """
+    started = next((one for one in choices if not one.cache), choices[0])
+    headers = {
+        # Header values are Latin-1; an alias may be anything.
+        "x-llmsite-model": started.model.encode("ascii", "backslashreplace").decode(),
+        "x-llmsite-cache": f"hit-{started.cache}" if started.cache else "miss",
+        "x-llmsite-fallbacks": str(started.fallbacks),
+    }
+    if cost is not None or started.cache:
+        headers["x-llmsite-cost"] = cost or "0"
+    return headers
 
 
 def reply_json(generation: Generation) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import ApiKey, User
@@ -11,10 +12,12 @@ from inference.ask import Ask, Idempotency, Sampling
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
 from inference.providers import is_configured, provider_name
 from llmsite.core.errors import TooLarge
+from llmsite.core.json_schema import list_of, one_of, text
 from llmsite.core.logs import request_id
 from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
 
 MAX_STOP_STRINGS = 8
+_STOP_STRING = text(most=200)
 
 
 class PromptField(serializers.CharField):
@@ -34,6 +37,7 @@ class PromptField(serializers.CharField):
         return text
 
 
+@extend_schema_field(one_of(_STOP_STRING, list_of(_STOP_STRING, most=MAX_STOP_STRINGS)))
 class StopField(serializers.ListField):
     """One stop string or a list of them."""
 
@@ -191,6 +195,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
         model = Message
         fields = ("id", "conversation", "parent", "role", "content", "created_at", "generation")
 
+    @extend_schema_field(GenerationSerializer(allow_null=True))
     def get_generation(self, row: Message) -> dict[str, Any] | None:
         if row.role != Role.ASSISTANT:
             return None
@@ -221,6 +226,7 @@ class ModelSerializer(serializers.ModelSerializer[ChatModelConfig]):
 class StaffModelSerializer(ModelSerializer):
     """A model as those see it who look after it. Each row has `circuit` (inference.model_states)."""
 
+    sometimes = ("fallbacks", "circuit")
     fallbacks = serializers.SerializerMethodField()
     circuit = serializers.SerializerMethodField()
 

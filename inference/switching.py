@@ -1,4 +1,4 @@
-"""Which model answers where nobody names one: switched in all processes within a second, without a restart."""
+"""Which model answers where nobody names one: switched in all processes within a second, while they run."""
 
 from django.db import transaction
 

@@ -208,23 +208,6 @@ def joined_calls(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:
     return tuple(calls[index] for index in sorted(calls))
 
 
-def llmsite_headers(choices: Sequence[Started], *, cost: str | None = None) -> dict[str, str]:
-    """What a program can learn of how it was answered; of a call that is not free the end knows the cost.
-
-    Where some of the choices come from the cache only, they are those of one that does not.
-    """
-    started = next((one for one in choices if not one.cache), choices[0])
-    headers = {
-        # Header values are Latin-1; an alias may be anything.
-        "x-llmsite-model": started.model.encode("ascii", "backslashreplace").decode(),
-        "x-llmsite-cache": f"hit-{started.cache}" if started.cache else "miss",
-        "x-llmsite-fallbacks": str(started.fallbacks),
-    }
-    if cost is not None or started.cache:
-        headers["x-llmsite-cost"] = cost or "0"
-    return headers
-
-
 def wants_fresh_answer(cache_control: str | None) -> bool:
     """Whether the request's Cache-Control asks for an answer that was not kept."""
     directives = {part.strip().lower() for part in (cache_control or "").split(",")}

@@ -17,6 +17,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from accounts.tokens import forget_ended_sign_ins  # noqa: E402
 from accounts.websocket import SocketGate  # noqa: E402
+from inference.idempotency import forget_old_keys  # noqa: E402
 from inference.sweeper import Sweeper  # noqa: E402
 from inference.urls import sockets  # noqa: E402
 
@@ -27,11 +28,12 @@ FORGET_SECONDS = 3600.0
 
 
 async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """While the server runs: end the answers of dead processes, and forget ended sign-ins."""
+    """While the server runs: end the answers of dead processes, and forget what has ended."""
     await receive()
     chores = [
         asyncio.create_task(_every(SWEEP_SECONDS, Sweeper().sweep)),
         asyncio.create_task(_every(FORGET_SECONDS, database_sync_to_async(forget_ended_sign_ins))),
+        asyncio.create_task(_every(FORGET_SECONDS, database_sync_to_async(forget_old_keys))),
     ]
     await send({"type": "lifespan.startup.complete"})
     await receive()

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from llmsite import __version__
 from llmsite.core.env import Environment
 from llmsite.core.keys import derive_key
 from llmsite.core.logs import logging_config
@@ -27,6 +28,9 @@ DEBUG = env.flag("DEBUG", False)
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"], example="llm.example.org")
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS", [], example="https://llm.example.org")
 
+# Pages elsewhere that may call the API with a key; a cookie never counts for them.
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS", [], example="https://app.example.org")
+
 HOST = env.text("HOST", "127.0.0.1", form="an address to listen on", example="0.0.0.0")  # noqa: S104
 PORT = env.whole("PORT", 8000, least=1, most=65535)
 
@@ -40,6 +44,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_ratelimit",
     "channels",
     "accounts",
@@ -54,6 +60,7 @@ if "runserver" in sys.argv or "pytest" in sys.modules:
 
 MIDDLEWARE = [
     "llmsite.core.middleware.RequestMiddleware",
+    "llmsite.core.cors.CorsMiddleware",
     "llmsite.core.vendor_middleware.VendorMiddleware",
     "llmsite.core.inline.Security",
     "llmsite.core.static_files.StaticFilesMiddleware",
@@ -281,7 +288,20 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "llmsite.core.rest.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "llmsite.core.schema.SiteSchema",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "llmsite",
+    "VERSION": __version__,
+    "OAS_VERSION": "3.1.1",
+    "DEFAULT_GENERATOR_CLASS": "llmsite.api_docs.Generator",
+    "SCHEMA_PATH_PREFIX": "/",
+    "COMPONENT_SPLIT_REQUEST": True,
+    # Choices stand where they belong, and not in components with invented names.
+    "POSTPROCESSING_HOOKS": [],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 
 # --- Language, files, logs -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ import accounts.urls
 import embeddings.urls
 import inference.urls
 from accounts.pages.sign_in import admin_login, logout
-from llmsite import health
+from llmsite import api_docs, health
 from llmsite.core import error_pages
 
 admin.site.site_header = admin.site.site_title = "llmsite"
@@ -20,6 +20,8 @@ urlpatterns = [
     path("v1/", include(inference.urls.v1)),
     path("api/auth/", include(accounts.urls.api_auth)),
     path("api/", include(embeddings.urls.api_root)),
+    path("api/schema", api_docs.schema, name="schema"),
+    path("docs/", api_docs.docs, name="docs"),
     *accounts.urls.pages,
     *inference.urls.pages,
     path("health/live", health.live),

@@ -96,6 +96,6 @@ class GenerationAdmin(HistoryAdmin):
         "latency_ms",
     )
     list_select_related = ("user",)
-    list_filter = ("status", "provider", "door", "cache")
+    list_filter = ("status", "provider", "door")
     search_fields = ("=id", "=request_id", "user__username", "model_alias")
     exclude = ("message", "delta_lengths", "parameters", "error_data", "tool_calls")

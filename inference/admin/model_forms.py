@@ -82,7 +82,7 @@ class ChatModelConfigForm(forms.ModelForm):
     def clean_base_url(self) -> str:
         given = self.cleaned_data["base_url"].strip()
         try:
-            return vet(given) if given else ""
+            return vet(given, provider=self.cleaned_data.get("provider", "")) if given else ""
         except InvalidInput as error:
             raise ValidationError(describe(error).message) from None
 

@@ -10,26 +10,45 @@ from django.http.response import HttpResponseBase
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
 from inference.anthropic_api.answers import MessageWriter, message, ping
+from inference.anthropic_api.descriptions import (
+    COUNT_TOKENS_REQUEST,
+    MESSAGE,
+    MESSAGES_REQUEST,
+    TAG,
+    TOKENS,
+)
 from inference.anthropic_api.questions import MessagesQuestion, Prompt, read_prompt, read_question
 from inference.catalogue import catalogue
+from inference.descriptions import ASKING, VENDOR_ANSWER_HEADERS
 from inference.events import Finished, Started
 from inference.providers.base import ChatMessage
 from inference.question import provider_of
+from inference.replies import llmsite_headers
 from inference.together import (
     BrokenOff,
     SideBySide,
-    llmsite_headers,
     stream_response,
     wants_fresh_answer,
     whole,
 )
 from llmsite.core.errors import ModelNotAllowed, told
 from llmsite.core.rest import envelope, json_door, read_json
+from llmsite.core.schema import EVENT_STREAM, documented, events
 
+EVENTS = events("With `stream`: `message_start` to `message_stop`, or `error`.")
 BYTES_OF_A_TOKEN = 3
 """A high estimate for JSON, as in `inference.providers.base.estimate_tokens`."""
 
 
+@documented(
+    "Ask a model",
+    tag=TAG,
+    scope=Scope.CHAT,
+    takes=MESSAGES_REQUEST,
+    gives={200: MESSAGE, (200, EVENT_STREAM): EVENTS},
+    fails=ASKING,
+    headers=VENDOR_ANSWER_HEADERS,
+)
 @json_door("POST")
 async def create_message(request: HttpRequest) -> HttpResponseBase:
     """The answer, whole or as named events. A client that leaves cancels it."""
@@ -65,6 +84,14 @@ async def _chunks(answers: SideBySide, started: Started) -> AsyncGenerator[bytes
             yield ping() if told_event is None else writer.write(told_event.event)
 
 
+@documented(
+    "Count the tokens of a prompt",
+    tag=TAG,
+    scope=Scope.CHAT,
+    takes=COUNT_TOKENS_REQUEST,
+    gives=TOKENS,
+    fails=ASKING,
+)
 @json_door("POST")
 async def count_tokens(request: HttpRequest) -> HttpResponseBase:
     """How many tokens the prompt takes, as the model's provider counts or estimates them."""

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from accounts.limits.shared_redis import Outage
 from inference.cache.reading import MOST_CHARACTERS
-from inference.cache.word_gate import depends_on_the_moment, same_question
+from inference.cache.word_gate import depends_on_the_moment, depends_on_the_person, same_question
 from llmsite.core import http
 
 SECONDS = 0.3
@@ -80,6 +80,7 @@ def _may_be_compared(question: str) -> bool:
         settings.SEMANTIC_CACHE
         and 0 < len(question) <= MOST_CHARACTERS
         and not depends_on_the_moment(question)
+        and not depends_on_the_person(question)
     )
 
 

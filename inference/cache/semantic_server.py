@@ -1,5 +1,6 @@
 """The doors of the semantic index in the model process, which has the encoder: one round trip a hit."""
 
+import asyncio
 import math
 from dataclasses import asdict
 from typing import Any
@@ -42,7 +43,9 @@ def semantic_routes(embedder: Embedder, index: SemanticIndex | None = None) -> l
         partition, text = _text(data, "partition", most=MOST_NAME_CHARACTERS), _text(data, "text")
         value = _text(data, "value", most=MOST_VALUE_CHARACTERS)
         ttl = _number(data, "ttl", least=0, most=math.inf)
-        index.keep(partition, text, await vector_of(request, text), value, ttl=ttl)
+        vector = await vector_of(request, text)
+        # In a thread: the first entry imports FAISS, during which nobody's answer may stand still.
+        await asyncio.to_thread(index.keep, partition, text, vector, value, ttl=ttl)
         return JSONResponse({"kept": True})
 
     async def forget(request: Request) -> Response:

@@ -27,13 +27,19 @@ def same_question(a: str, b: str) -> bool:
 
 
 def depends_on_the_moment(text: str) -> bool:
-    """Whether the answer is true at one time or for one person only, so that none may be kept."""
-    plain = without_accents(clean(text).casefold())
-    return any(
-        pattern.search(plain)
-        for language in (ENGLISH, SPANISH)
-        for pattern in (language.moment, language.personal)
-    )
+    """Whether the answer is true at one time only, so that none may be kept."""
+    plain = _plain(text)
+    return any(language.moment.search(plain) for language in (ENGLISH, SPANISH))
+
+
+def depends_on_the_person(text: str) -> bool:
+    """Whether the answer is true for one person only, so that others, and other words, have another one."""
+    plain = _plain(text)
+    return any(language.personal.search(plain) for language in (ENGLISH, SPANISH))
+
+
+def _plain(text: str) -> str:
+    return without_accents(clean(text).casefold())
 
 
 def why_different(a: str, b: str) -> str | None:

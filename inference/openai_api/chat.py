@@ -8,21 +8,35 @@ from django.http.response import HttpResponseBase
 
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
+from inference.descriptions import ASKING, VENDOR_ANSWER_HEADERS
 from inference.events import Finished, Started
 from inference.openai_api.answers import DONE, HEARTBEAT, Frame, cost
+from inference.openai_api.descriptions import CHAT_COMPLETION, CHAT_COMPLETION_REQUEST, TAG
 from inference.openai_api.questions import ChatQuestion, read_question
+from inference.replies import llmsite_headers
 from inference.together import (
     BrokenOff,
     SideBySide,
-    llmsite_headers,
     stream_response,
     wants_fresh_answer,
     whole,
 )
 from llmsite.core.errors import told
 from llmsite.core.rest import envelope, json_door, read_json
+from llmsite.core.schema import EVENT_STREAM, documented, events
+
+CHUNKS = events("With `stream`: chunks of the answer, then `[DONE]`. An error is told as a last chunk.")
 
 
+@documented(
+    "Ask a model",
+    tag=TAG,
+    scope=Scope.CHAT,
+    takes=CHAT_COMPLETION_REQUEST,
+    gives={200: CHAT_COMPLETION, (200, EVENT_STREAM): CHUNKS},
+    fails=ASKING,
+    headers=VENDOR_ANSWER_HEADERS,
+)
 @json_door("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     """The answer, whole or in pieces. A client that leaves cancels it: nobody could come back for it."""

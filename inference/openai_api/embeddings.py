@@ -16,14 +16,24 @@ from accounts.credentials import arequire_caller
 from accounts.models import Scope
 from embeddings.client import Embeddings, Kind, embed
 from embeddings.weights import display_name
-from llmsite.core.errors import ModelNotFound, UnsupportedParameter
+from inference.openai_api.descriptions import EMBEDDING_REQUEST, EMBEDDINGS, TAG
+from llmsite.core.errors import EmbedderUnavailable, ModelNotFound, UnsupportedParameter
 from llmsite.core.json_fields import Fields, refuse
 from llmsite.core.rest import json_door, read_json
+from llmsite.core.schema import documented
 
 MOST_TEXTS = 2048
 MOST_CHARACTERS = 2_000_000
 
 
+@documented(
+    "Vectors of texts",
+    tag=TAG,
+    scope=Scope.EMBED,
+    takes=EMBEDDING_REQUEST,
+    gives=EMBEDDINGS,
+    fails=(ModelNotFound, UnsupportedParameter, EmbedderUnavailable),
+)
 @json_door("POST")
 async def create_embeddings(request: HttpRequest) -> HttpResponseBase:
     """The vectors as lists of numbers, or as base64 of 32-bit floats, which OpenAI's clients ask for."""

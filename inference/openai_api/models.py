@@ -10,16 +10,20 @@ from accounts.credentials import Credential, authenticate
 from embeddings.weights import display_name
 from inference.catalogue import catalogue
 from inference.models import ChatModelConfig
+from inference.openai_api.descriptions import MODEL, MODELS, TAG
 from llmsite.core.errors import ModelNotFound, NotSignedIn
 from llmsite.core.rest import json_door
+from llmsite.core.schema import documented
 
 
+@documented("The models", tag=TAG, gives=MODELS)
 @json_door("GET")
 async def list_models(request: HttpRequest) -> HttpResponseBase:
     """The models that answer, and the one that embeds."""
     return JsonResponse({"object": "list", "data": await _models(request)})
 
 
+@documented("One model", tag=TAG, operation_id="v1_model_retrieve", gives=MODEL, fails=(ModelNotFound,))
 @json_door("GET")
 async def get_model(request: HttpRequest, name: str) -> HttpResponseBase:
     for model in await _models(request):

@@ -59,7 +59,7 @@ class ChatRequest:
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     tools: tuple[dict[str, Any], ...] = ()
-    """Functions in OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
+    """In OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
     tool_choice: str | dict[str, Any] | None = None
     """In OpenAI's form: none, auto, required, or one function."""
     parallel_tool_calls: bool | None = None
@@ -121,10 +121,11 @@ class Timeouts:
 
 def estimate_tokens(messages: Sequence[ChatMessage]) -> list[int]:
     """A high estimate for byte-level tokenizers: a token for three bytes of UTF-8, four for the role."""
-    return [len(_all_text(message).encode()) // 3 + 4 for message in messages]
+    return [len(all_text(message).encode()) // 3 + 4 for message in messages]
 
 
-def _all_text(message: ChatMessage) -> str:
+def all_text(message: ChatMessage) -> str:
+    """Everything of a turn that takes tokens: its text, and what belongs to calls of tools."""
     calls = (f"{call.id}{call.name}{call.arguments}" for call in message.tool_calls)
     return "".join((message.content, message.tool_call_id, *calls))
 

@@ -16,6 +16,7 @@ from inference.providers.deadlines import Deadlines
 from inference.providers.limits import Bounded
 from inference.providers.local import LocalProvider
 from inference.providers.openai import OpenAIProvider
+from inference.providers.scripted import ScriptedProvider
 from inference.tests.providers.asking import a_request
 from inference.tests.providers.conftest import closed_url, deaf_url  # noqa: F401 - fixtures
 from inference.tests.standin import Answer, StandIn
@@ -398,6 +399,24 @@ class TestConnections:
 
         assert await asyncio.to_thread(standin.calls[0].client_left.wait, 1)
         assert second.calls == []
+
+    async def test_nothing_is_left_open_when_it_is_closed(self):
+        """Not some time later either, when nobody refers to the call any more."""
+        kept = []
+
+        class Kept(ScriptedProvider):
+            def stream(self, request):
+                kept.append(super().stream(request))
+                return kept[-1]
+
+        model = ChatModelConfig(alias="m", provider="scripted", provider_model="endless")
+        async with aclosing(
+            answer_from(each(Candidate(model, Kept(), a_request(model="endless"))))
+        ) as events:
+            assert [type(await anext(events)) for _ in range(2)] == [Answering, TextDelta]
+
+        with pytest.raises(StopAsyncIteration):
+            await anext(kept[0])
 
     async def test_candidates_after_the_one_that_answers_are_not_prepared(self, first):
         prepared = []

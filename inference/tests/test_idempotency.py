@@ -9,7 +9,9 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 from django.utils import timezone
 
+from accounts.models import ApiKey
 from accounts.tests.two_processes import send
+from accounts.watch import credential_watch
 from conftest import bearer
 from inference.idempotency import forget_old_keys
 from inference.models import Conversation, Generation, IdempotencyKey, Message, Status
@@ -195,6 +197,20 @@ async def test_a_client_that_left_comes_back_for_its_answer(alice, models):
     assert answer.headers["Idempotent-Replayed"] == "true"
     assert len(scripted.calls) == 1
     assert (await Generation.objects.aget()).status == Status.FINISHED
+
+
+async def test_a_reader_whose_credential_ends_is_sent_away_and_the_answer_goes_on(alice, models):
+    scripted.play(Script(pieces=("One", " two"), delay=0.8))
+    request = asyncio.ensure_future(ask(alice, "k1"))
+    await until(lambda: scripted.calls)
+    await sync_to_async(ApiKey.objects.filter(user=alice).revoke)()
+    await credential_watch.check()
+
+    assert (await request).status_code == 401
+    answer = await ask(alice, "k1")
+    assert answer.json()["text"] == "One two"
+    assert answer.headers["Idempotent-Replayed"] == "true"
+    assert len(scripted.calls) == 1
 
 
 async def test_a_key_is_kept_for_a_day(alice, models):

@@ -341,6 +341,7 @@ class TestManyCallers:
 
         assert {(answer.status_code, code_of(answer)) for answer in answers} == {(503, "provider_busy")}
         assert {answer["Retry-After"] for answer in answers} == {"1"}
+        assert await asyncio.to_thread(standin.wait_for_calls, 3, seconds=20)
         assert len(standin.calls) == 3
         # Others are served meanwhile, and nobody is blamed.
         assert (await AsyncClient().get("/health/live")).status_code == 200

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from llmsite.core.destinations import plain_url
+from llmsite.core.destinations import PORTS, plain_url
 from llmsite.core.rates import Rate
 
 T = TypeVar("T")
@@ -115,6 +115,10 @@ class Environment:
             name, default, form=form, example=example, parse=lambda raw: _parse_url(raw, schemes)
         )
 
+    def origins(self, name: str, default: list[str], *, example: str) -> list[str]:
+        form = "a list of origins (scheme://host[:port], and no *) separated by commas"
+        return self.read(name, default, form=form, example=example, parse=_parse_origins)
+
     def base_urls(self, name: str, default: list[str], *, example: str) -> list[str]:
         form = "a list of http:// and https:// addresses separated by commas"
         return self.read(name, default, form=form, example=example, parse=_parse_base_urls)
@@ -207,6 +211,20 @@ def _parse_url(raw: str, schemes: tuple[str, ...]) -> str:
     if parts.scheme not in schemes or not (parts.hostname or parts.path) or parts.port == 0:
         raise ValueError(raw)
     return raw.rstrip("/")
+
+
+def _parse_origins(raw: str) -> list[str]:
+    return [_parse_origin(item) for item in _parse_items(raw)]
+
+
+def _parse_origin(raw: str) -> str:
+    """As browsers send it: in small letters, and without the port that the scheme has anyway."""
+    parts = urlsplit(raw)
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    is_plain = parts.scheme in PORTS and parts.hostname and "*" not in raw and "@" not in raw
+    if not is_plain or raw.lower() not in (origin, f"{origin}/"):
+        raise ValueError(raw)
+    return origin.removesuffix(f":{PORTS[parts.scheme]}")
 
 
 def _parse_base_urls(raw: str) -> list[str]:

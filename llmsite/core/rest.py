@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, JsonResponse
@@ -77,7 +78,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
 def json_door(*methods: str) -> Callable[[AsyncView], AsyncView]:
     """Make an async view a JSON door: it takes these methods only, and its errors are envelopes.
 
-    It is exempt from the CSRF middleware because `accounts.credentials` checks cookies itself.
+    It is exempt from the CSRF middleware because `accounts.credentials` checks cookies itself. `doors` names
+    what answers each method, for the description of the API.
     """
 
     def decorate(view: AsyncView) -> AsyncView:
@@ -91,9 +93,24 @@ def json_door(*methods: str) -> Callable[[AsyncView], AsyncView]:
                 return error_response(error)
 
         door.csrf_exempt = True  # type: ignore[attr-defined]
+        door.doors = dict.fromkeys(methods, door)  # type: ignore[attr-defined]
         return door
 
     return decorate
+
+
+def by_method(**doors: Callable[..., Any]) -> AsyncView:
+    """One address with a door for each method: async doors, and views of Django REST framework."""
+    views = {
+        method: door if iscoroutinefunction(door) else sync_to_async(door) for method, door in doors.items()
+    }
+
+    @json_door(*doors)
+    async def choose(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+        return await views[str(request.method)](request, **kwargs)
+
+    choose.doors = doors  # type: ignore[attr-defined]
+    return choose
 
 
 def read_json(request: HttpRequest) -> Any:

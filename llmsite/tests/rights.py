@@ -77,6 +77,7 @@ PAGES = [
     row("chat/<uuid:pk>/", OWN, to="conversation", body={"prompt": "Hello?"}, GET=200, POST=400),
     row("chat/<uuid:pk>/rename/", OWN, to="conversation", body={"title": "Mine"}, POST=302),
     row("chat/<uuid:pk>/delete/", OWN, to="conversation", POST=302),
+    row("docs/", S, GET=200),
     row("i18n/setlang/", E, **_ALL_REDIRECT),
     row("jsi18n/", E, GET=200),
 ]
@@ -118,6 +119,7 @@ API = [
         GET=200,
         POST=400,
     ),
+    row("api/schema", S, GET=200),
     row("v1/models", Who.KEY_HOLDER, GET=200),
     row("v1/models/<path:name>", Who.KEY_HOLDER, GET=404),
     row("v1/chat/completions", Who.KEY_HOLDER, POST=400),

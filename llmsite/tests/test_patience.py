@@ -35,6 +35,16 @@ async def test_each_wait_has_its_own_deadline(before):
             await asyncio.sleep(LATE)
 
 
+async def test_a_timer_that_rings_before_the_deadline_of_a_later_wait_ends_nothing():
+    with closing(Patience()) as patience:
+        with patience.until(clock() + SOON):
+            await asyncio.sleep(0)
+        with patience.until(clock() + LATE):
+            await asyncio.sleep(2 * SOON)
+        with pytest.raises(TimeoutError), patience.until(clock() + SOON):
+            await asyncio.sleep(LATE)
+
+
 async def test_a_deadline_that_has_passed_ends_the_next_wait():
     with closing(Patience()) as patience, pytest.raises(TimeoutError), patience.until(clock() - 1):
         await asyncio.sleep(LATE)

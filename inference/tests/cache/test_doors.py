@@ -136,6 +136,10 @@ class TestWhoShares:
         assert (await ask(bob, system="Be brief."))["cache"] is None
         assert (await ask(alice, system="Be brief."))["cache"] is None
 
+    async def test_but_not_what_is_true_for_one_of_them(self, alice, bob):
+        await ChatModelConfig.objects.filter(alias="scripted").aupdate(cache_scope="site")
+        assert [(await ask(user, "What is my name?"))["cache"] for user in (alice, alice, bob)] == [None] * 3
+
     async def test_and_where_nobody_may_each_answer_is_made(self, alice):
         await ChatModelConfig.objects.filter(alias="scripted").aupdate(cache_scope="off")
         assert [(await ask(alice))["cache"] for _ in range(2)] == [None, None]

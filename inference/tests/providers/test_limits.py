@@ -90,7 +90,7 @@ class TestBounds:
     ) -> None:
         for _ in range(20):
             events = bounded.stream(a_request())
-            async with aclosing(events):
+            async with aclosing(events), asyncio.timeout(10):
                 assert isinstance(await anext(events), TextDelta)
 
         assert text_of(await collect(bounded)) == "Hello, world!"

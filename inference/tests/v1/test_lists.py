@@ -11,7 +11,7 @@ from conftest import bearer
 from embeddings.client import Embeddings
 from inference.models import ChatModelConfig
 from inference.openai_api import embeddings as door
-from inference.tests.openai_api.calling import post
+from inference.tests.v1.calling import post
 from llmsite.core.errors import EmbedderUnavailable
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled")]

@@ -9,9 +9,9 @@ from asgiref.sync import sync_to_async
 
 from conftest import bearer
 from inference.models import ChatModelConfig, Generation, Status
-from inference.tests.openai_api.calling import CHAT, MESSAGES
 from inference.tests.serving import serving
 from inference.tests.standin import Answer
+from inference.tests.v1.calling import CHAT, MESSAGES
 from inference.tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled", "vendors")]

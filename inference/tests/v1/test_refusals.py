@@ -10,7 +10,7 @@ from conftest import bearer
 from inference.models import Generation, Message
 from inference.openai_api import models as models_door
 from inference.providers import scripted
-from inference.tests.openai_api.calling import CHAT, MESSAGES, ask, post
+from inference.tests.v1.calling import CHAT, MESSAGES, ask, post
 from llmsite.core.errors import TABLE
 from llmsite.core.rates import Rate
 

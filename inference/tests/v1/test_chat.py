@@ -8,12 +8,14 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from accounts.watch import credential_watch
 from conftest import bearer, sign_in_client
+from inference import together
 from inference.models import Generation, Status
 from inference.providers import scripted
 from inference.providers.base import ToolCallDelta, Usage
 from inference.providers.scripted import Script
-from inference.tests.openai_api.calling import CHAT, ask, chunks_of, lines_of, post
+from inference.tests.v1.calling import CHAT, MESSAGES, ask, chunks_of, lines_of, post
 from llmsite.core import errors
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled")]
@@ -276,3 +278,31 @@ async def test_a_stream_ends_with_its_key(alice, models, monkeypatch):
     *_, last = await asyncio.wait_for(reading, 5)
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "invalid_api_key"
     assert (await Generation.objects.aget()).status == Status.STOPPED
+
+
+async def test_a_stream_that_is_read_slowly_ends_with_its_key(alice, models, monkeypatch):
+    monkeypatch.setattr("accounts.watch.CHECK_SECONDS", 0.05)
+    scripted.play(Script(pieces=("One",), repeat=True))
+    answer = await post(alice, CHAT, ask(stream=True))
+    chunks = aiter(answer.streaming_content)
+    await anext(chunks)
+    await sync_to_async(lambda: alice.api_keys.revoke())()
+    async with asyncio.timeout(5):
+        while credential_watch._open:  # noqa: ASYNC110 - the watch tells nobody but the stream
+            await asyncio.sleep(0.01)
+        rest = [chunk async for chunk in chunks]
+
+    assert json.loads(rest[-1].removeprefix(b"data: "))["error"]["code"] == "invalid_api_key"
+
+
+# --- What keeps a connection open ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "sign"), [(CHAT, ": keep-alive"), (MESSAGES, 'event: ping\ndata: {"type":"ping"}')]
+)
+async def test_a_silence_is_filled(alice, models, monkeypatch, path, sign):
+    monkeypatch.setattr(together, "HEARTBEAT_SECONDS", 0.02)
+    scripted.play(Script(pieces=("Hel", "lo"), delay=0.2))
+    blocks = await lines_of(await post(alice, path, ask(stream=True, max_tokens=5)))
+    assert blocks.count(sign) >= 2

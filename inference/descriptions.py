@@ -1,0 +1,95 @@
+"""What the descriptions of several doors of answers share."""
+
+from typing import Any, Literal, TypedDict
+
+from drf_spectacular.utils import OpenApiParameter
+
+from llmsite.core.errors import (
+    BudgetExhausted,
+    ContextLengthExceeded,
+    Interrupted,
+    ModelNotAllowed,
+    ModelNotFound,
+    NotFound,
+    ProviderFailure,
+    ServerRestarting,
+    UnsupportedParameter,
+)
+from llmsite.core.schema import events
+
+TAG = "Questions and answers"
+TAG_CONVERSATIONS = "Conversations"
+TAG_MODELS = "Models"
+
+ASKING = (
+    ModelNotFound,
+    ModelNotAllowed,
+    ContextLengthExceeded,
+    UnsupportedParameter,
+    BudgetExhausted,
+    ServerRestarting,
+    Interrupted,
+    ProviderFailure,
+)
+"""How a question to a model may fail."""
+
+ASKING_IN_A_CONVERSATION = (*ASKING, NotFound)
+
+EVENTS = events(
+    "`started`, `delta` for each piece, and `finished` or `failure` at the end; each event's `id` is its number."
+)
+
+ANSWER_HEADERS = {
+    "X-Llmsite-Cache": "Where the answer comes from: `hit-l1`, `hit-l2`, `hit-l3` or `miss`.",
+    "X-Llmsite-Model": "The model that answers.",
+    "X-Llmsite-Fallbacks": "How many models failed before it.",
+}
+VENDOR_ANSWER_HEADERS = {
+    **ANSWER_HEADERS,
+    "X-Llmsite-Cost": "What a whole answer cost, as a decimal in the site's currency; 0 from the cache.",
+}
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    OpenApiParameter.HEADER,
+    description="Of requests with the same key within a day one asks, and all get its answer.",
+)
+LAST_EVENT_ID = OpenApiParameter(
+    "Last-Event-ID",
+    {"type": "string", "pattern": "^[0-9]{1,9}$"},
+    OpenApiParameter.HEADER,
+    description="The number of the last event that you have.",
+)
+
+CacheLevel = Literal["l1", "l2", "l3"]
+
+
+class Usage(TypedDict):
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class Reply(TypedDict):
+    """A whole answer."""
+
+    id: str
+    text: str
+    model: str
+    provider: str
+    cache: CacheLevel | None
+    usage: Usage
+    cost: str
+    latency_ms: int | None
+    time_to_first_token_ms: int | None
+    finish_reason: str
+    dropped_parameters: list[str]
+    context_trimmed: bool
+    sources: list[dict[str, Any]]
+    message: str
+    conversation: str
+
+
+class Stopped(TypedDict):
+    id: str
+    status: Literal["queued", "streaming", "finished", "stopped", "cut", "interrupted", "failed"]
