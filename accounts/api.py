@@ -49,7 +49,7 @@ class RefreshSerializer(StrictSerializer):
     refresh = serializers.CharField(required=False, max_length=200)
 
 
-@extend_schema_field({"type": ["string", "null"], "pattern": r"^\d{1,9}(\.\d{1,6})?$"})
+@extend_schema_field({"type": "string", "pattern": r"^\d{1,9}(\.\d{1,6})?$"})
 class MoneyField(serializers.DecimalField):
     """An amount in the site's currency as a decimal string; millionths in the row."""
 
@@ -119,6 +119,9 @@ class Me(TypedDict):
     username: str
     email: str
     is_staff: bool
+
+
+NEW_KEY = {"name": "My program", "scopes": ["chat"]}
 
 
 class OpenView(APIView):
@@ -256,7 +259,9 @@ class ApiKeyListView(generics.ListAPIView[ApiKey]):
     def get_queryset(self) -> Any:
         return ApiKey.objects.visible_to(user_of(self.request))
 
-    @documented("Make an API key", tag=TAG, takes=ApiKeySerializer, gives={201: NewApiKeySerializer})
+    @documented(
+        "Make an API key", tag=TAG, takes=ApiKeySerializer, example=NEW_KEY, gives={201: NewApiKeySerializer}
+    )
     def post(self, request: Request) -> Response:
         """The answer has the `key` itself, once. Without scopes it may do all that you may."""
         if not user_of(request).has_perm("accounts.add_apikey"):

@@ -60,6 +60,7 @@ class Vectors(TypedDict):
     tag="Embeddings",
     scope=Scope.EMBED,
     takes=EmbedSerializer,
+    example={"input": ["What is a fox?", "A fox is an animal."]},
     gives=Vectors,
     fails=(EmbedderUnavailable,),
 )

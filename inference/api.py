@@ -50,6 +50,7 @@ class MessagePages(KeysetPagination):
         "Begin a conversation",
         tag=TAG_CONVERSATIONS,
         takes=ConversationSerializer,
+        example={"title": "Foxes"},
         gives={201: ConversationSerializer},
         fails=(ModelNotFound,),
     ),
@@ -114,6 +115,7 @@ class AskedSerializer(serializers.Serializer[Any]):
     tag=TAG_CONVERSATIONS,
     scope=Scope.CHAT,
     takes=NewMessageSerializer,
+    example={"prompt": "What is a fox?"},
     gives={202: AskedSerializer},
     fails=ASKING,
 )

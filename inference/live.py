@@ -16,7 +16,6 @@ from django.db import connection, transaction
 from django.db.models import Field, Model
 from django.db.models.functions import Now
 
-from inference.cache.levels import Hit
 from inference.events import Delta, ToolCallPiece
 from inference.fallback import Candidate
 from inference.models import Generation, Message, Status
@@ -54,8 +53,8 @@ class LiveAnswer:
         """The calls of the caller's functions so far, by their index."""
         self.answering: Candidate | None = None
         """Who answers, once that is known."""
-        self.hit: Hit | None = None
-        """The answer of the cache, where it comes from there."""
+        self.cache = ""
+        """The level of the cache that the answer comes from, where it does; then it is free."""
         self._began = time.monotonic()
         self._waiting: asyncio.Task[object] | None = None
         self._stop: Stopped | None = None

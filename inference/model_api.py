@@ -96,6 +96,7 @@ class DefaultModelView(APIView):
         "Switch the default model",
         tag=TAG_MODELS,
         takes=DefaultModelSerializer,
+        example={"provider": "local", "model": "smollm2-135m-instruct"},
         gives=NamedModel,
         fails=(ModelNotFound,),
     )

@@ -1,6 +1,6 @@
 """The one way to an answer. Every door calls it; no door has logic of its own.
 
-    prepare (who may ask what) → cache → admit (rows, budget) → generate (provider, fallbacks) → record (always)
+    prepare (who may ask what) → cache → admit (rows, budget) → generate (with fallbacks) → record (always)
 
 It is one async generator of typed events (`inference.events`). Nothing comes out of it before the first
 piece is in hand, a provider's or the cache's, so that an early failure is an exception, and a true HTTP
@@ -19,7 +19,7 @@ import structlog
 from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.cache.levels import Hit, answer_cache
-from inference.cache.stage import Item, make_and_keep, through_cache, told
+from inference.cache.stage import Cached, Item, make_and_keep, through_cache, told
 from inference.candidates import candidates, note_answering
 from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
 from inference.fallback import Answering, answer_from
@@ -130,7 +130,7 @@ async def answer(turn: Turn) -> AsyncGenerator[Event, None]:
         async with aclosing(_source(turn)) as source:
             while outcome is None:
                 step = await _next(live, source)
-                if isinstance(step, Hit | Answering):
+                if isinstance(step, Cached | Answering):
                     await _note(turn, live, step)
                     continue
                 outcome = step if isinstance(step, Outcome) else None
@@ -150,7 +150,7 @@ def _source(turn: Turn) -> AsyncGenerator[Any, None]:
     """Where the pieces come from."""
     question = turn.question
     if turn.hit is not None:
-        return told(turn.hit)
+        return told(turn.hit.answer, turn.hit.level)
     make = partial(_make, turn)
     if question.lookup is None:
         return make()
@@ -163,11 +163,10 @@ def _make(turn: Turn) -> AsyncGenerator[Answering | ProviderEvent, None]:
     return answer_from(candidates(turn.question, turn.generation))
 
 
-async def _note(turn: Turn, live: LiveAnswer, source: Hit | Answering) -> None:
+async def _note(turn: Turn, live: LiveAnswer, source: Cached | Answering) -> None:
     """Keep in mind who answers, before the answer begins."""
-    if isinstance(source, Hit):
-        live.hit = source
-        turn.generation.cache = source.level
+    if isinstance(source, Cached):
+        live.cache = turn.generation.cache = source.level
         return
     live.answering = source.candidate
     if source.attempts:
@@ -188,6 +187,6 @@ async def _next(live: LiveAnswer, source: AsyncGenerator[Item, None]) -> Item | 
         # A fault of ours in a provider must end the answer like any other failure, and be seen.
         log.exception("provider_crashed", provider=live.generation.provider)
         return Outcome.failed(ProviderError(provider=live.generation.provider, detail=repr(error)))
-    if isinstance(item, Hit | Answering | TextDelta | ToolCallDelta):
+    if isinstance(item, Cached | Answering | TextDelta | ToolCallDelta):
         return item
     return Outcome.finished(item)

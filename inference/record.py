@@ -137,16 +137,20 @@ def _status(live: LiveAnswer, outcome: Outcome) -> Status:
 
 async def _usage(turn: Turn, live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:
     """Tokens as the provider reported them, else our own count of what went in and came out."""
-    if live.hit is not None:
-        answer = live.hit.answer
-        cached = {"cache": live.hit.level, "is_free": True}
-        return cached | _tokens(answer.input_tokens, answer.output_tokens, estimated=False)
+    if live.cache:
+        return {"cache": live.cache, "is_free": True, **_told_tokens(outcome)}
     if outcome.usage is not None:
         return _tokens(outcome.usage.input_tokens, outcome.usage.output_tokens, estimated=False)
     if not live.was_asked or (not live.has_begun and _was_refused(outcome.error)):
         return _tokens(0, 0, estimated=False)
     prompt, reply = await _count(turn, live)
     return _tokens(prompt if live.prompt_tokens is None else live.prompt_tokens, reply, estimated=True)
+
+
+def _told_tokens(outcome: Outcome) -> dict[str, Any]:
+    """Of an answer that nobody was asked for: what the one took that it repeats."""
+    usage = outcome.usage or base.Usage(0, 0)
+    return _tokens(usage.input_tokens, usage.output_tokens, estimated=False)
 
 
 def _tokens(prompt: int, reply: int, *, estimated: bool) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Generator(SchemaGenerator):
     def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
         schema: dict[str, Any] = super().get_schema(request, public)
         components = schema["components"]
-        components["schemas"] |= ERROR_SCHEMAS
+        components["schemas"] = components.get("schemas", {}) | ERROR_SCHEMAS
         components["headers"], components["securitySchemes"] = HEADERS, security_schemes()
         return _tidy(schema)
 
@@ -66,7 +66,8 @@ def _tidy(schema: Any) -> Any:
         return [_tidy(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    tidy = {name: _tidy(value) for name, value in schema.items() if name not in ("nullable", "x-spec-enum-id")}
+    dropped = ("nullable", "x-spec-enum-id")
+    tidy = {name: _tidy(value) for name, value in schema.items() if name not in dropped}
     if schema.get("nullable") is True:
         tidy["type"] = [schema["type"], "null"]
         if "enum" in schema:

@@ -319,6 +319,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 # A production image has run collectstatic; elsewhere files are served from where they lie.
 WHITENOISE_USE_FINDERS = not PRODUCTION
 WHITENOISE_AUTOREFRESH = not PRODUCTION
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 _static_storage = (
     "llmsite.core.static_files.ManifestStorage"
     if PRODUCTION

@@ -35,7 +35,8 @@ from llmsite.core.errors import ModelNotAllowed, told
 from llmsite.core.rest import envelope, json_door, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 
-EVENTS = events("With `stream`: `message_start` to `message_stop`, or `error`.")
+EVENTS = events("With `stream`: `message_start` to `message_stop`, or `error`.", "event", "data")
+PROMPT = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "What is a fox?"}]}
 BYTES_OF_A_TOKEN = 3
 """A high estimate for JSON, as in `inference.providers.base.estimate_tokens`."""
 
@@ -45,6 +46,7 @@ BYTES_OF_A_TOKEN = 3
     tag=TAG,
     scope=Scope.CHAT,
     takes=MESSAGES_REQUEST,
+    example={**PROMPT, "max_tokens": 100},
     gives={200: MESSAGE, (200, EVENT_STREAM): EVENTS},
     fails=ASKING,
     headers=VENDOR_ANSWER_HEADERS,
@@ -89,6 +91,7 @@ async def _chunks(answers: SideBySide, started: Started) -> AsyncGenerator[bytes
     tag=TAG,
     scope=Scope.CHAT,
     takes=COUNT_TOKENS_REQUEST,
+    example=PROMPT,
     gives=TOKENS,
     fails=ASKING,
 )

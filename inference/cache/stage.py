@@ -4,16 +4,25 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 from inference.cache.answers import MOST_CHARACTERS, CachedAnswer
-from inference.cache.flights import Flight, Flights
-from inference.cache.levels import Hit, Lookup, answer_cache
+from inference.cache.flights import Flight, Flights, GivenUp
+from inference.cache.levels import Level, Lookup, answer_cache
 from inference.fallback import Answering
 from inference.providers.base import Finished, ProviderEvent, TextDelta, ToolCallDelta, Usage
 from llmsite.core.background import spawn
-from llmsite.core.errors import SiteError
 
-Item = Hit | Answering | ProviderEvent
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """Comes before an answer that costs its reader nothing; without a level where it will cost after all."""
+
+    level: Level | Literal[""]
+
+
+Item = Cached | Answering | ProviderEvent
 Make = Callable[[], AsyncGenerator[Answering | ProviderEvent, None]]
 
 flights = Flights(answer_cache.shared)
@@ -21,10 +30,9 @@ flights = Flights(answer_cache.shared)
 _KEPT_REASONS = frozenset({"stop", "length"})
 
 
-async def told(hit: Hit) -> AsyncGenerator[Item, None]:
+async def told(answer: CachedAnswer, level: Level) -> AsyncGenerator[Item, None]:
     """A cached answer in the pieces in which it once came."""
-    yield hit
-    answer = hit.answer
+    yield Cached(level)
     for piece in answer.pieces():
         yield TextDelta(piece)
     yield Finished(answer.finish_reason, Usage(answer.input_tokens, answer.output_tokens))  # type: ignore[arg-type]
@@ -33,43 +41,58 @@ async def told(hit: Hit) -> AsyncGenerator[Item, None]:
 async def through_cache(lookup: Lookup, make: Make) -> AsyncGenerator[Item, None]:
     """The answer to a question: one that is kept, one that is being made already, or what `make` makes.
 
-    The levels were asked a moment ago. A `Hit` comes first where the answer comes from the cache all the same.
-    Raises what `make` raises, also where it was somebody else's that this question waited for.
+    The levels were asked a moment ago. Raises what `make` raises, also where it was somebody else's that this
+    question followed.
     """
-    if (hit := await _find(lookup)) is not None:
-        async for item in told(hit):
-            yield item
-        return
-    async with flights.depart(lookup.key) as flight:
-        if (answer := await flights.answer_of_another_process(lookup.key)) is not None:
-            flight.land(answer)
-            async for item in told(Hit(answer, "l2")):
-                yield item
+    while (flight := flights.find(lookup.key)) is not None:
+        yield Cached("l1")
+        try:
+            async with aclosing(flight.follow()) as events:
+                async for event in events:
+                    yield event
             return
-        async with _claimed(lookup.key), aclosing(make_and_keep(lookup, make, flight)) as items:
-            async for made in items:
-                yield made
-
-
-async def _find(lookup: Lookup) -> Hit | None:
+        except GivenUp:
+            yield Cached("")
     # Whoever made it may have come to the end since.
     if (hit := answer_cache.find_in_memory(lookup)) is not None:
-        return hit
-    answer = await flights.answer_of_another(lookup.key)
-    return None if answer is None else Hit(answer, "l1")
+        async with aclosing(told(hit.answer, hit.level)) as items:
+            async for item in items:
+                yield item
+        return
+    with flights.depart(lookup.key) as flight:
+        async with aclosing(_made(lookup, make, flight)) as items:
+            async for item in items:
+                yield item
+
+
+async def _made(lookup: Lookup, make: Make, flight: Flight) -> AsyncGenerator[Item, None]:
+    """What another process has made meanwhile, or what this one makes."""
+    if (answer := await flights.answer_of_another_process(lookup.key)) is not None:
+        async with aclosing(told(answer, "l2")) as items:
+            async for item in items:
+                if not isinstance(item, Cached):
+                    flight.tell(item)
+                yield item
+        return
+    async with _claimed(flight), aclosing(make_and_keep(lookup, make, flight)) as events:
+        async for event in events:
+            flight.tell(event)
+            yield event
 
 
 @asynccontextmanager
-async def _claimed(key: str) -> AsyncIterator[None]:
+async def _claimed(flight: Flight) -> AsyncIterator[None]:
+    """Hold the claim among all processes. An answer that is kept gives it up itself, when level 2 has it."""
     if not answer_cache.shared.enabled:
         yield
         return
-    renewal = asyncio.create_task(flights.keep_claim(key))
+    renewal = asyncio.create_task(flights.keep_claim(flight.key))
     try:
         yield
     finally:
         renewal.cancel()
-        spawn(answer_cache.shared.release(key))
+        if not flight.is_kept:
+            spawn(answer_cache.shared.release(flight.key))
 
 
 async def make_and_keep(
@@ -77,40 +100,36 @@ async def make_and_keep(
 ) -> AsyncGenerator[Answering | ProviderEvent, None]:
     """What `make` makes; where it is whole and may be kept, the cache has it before its end is told."""
     pieces: list[str] = []
-    is_ours, began = True, False
-    try:
-        async with aclosing(make()) as events:
-            async for event in events:
-                began = True
-                if isinstance(event, Answering):
-                    # What another model said is no answer of the one that was asked.
-                    is_ours = event.candidate.model.alias == lookup.model
-                elif isinstance(event, TextDelta):
-                    pieces.append(event.text)
-                elif isinstance(event, ToolCallDelta):
-                    is_ours = False
-                elif isinstance(event, Finished) and is_ours:
-                    _keep(lookup, pieces, event, flight)
-                yield event
-    except SiteError as error:
-        if flight is not None and not began:
-            flight.fail(error)
-        raise
+    is_ours = True
+    async with aclosing(make()) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                pieces.append(event.text)
+            elif isinstance(event, Answering):
+                # What another model said is no answer of the one that was asked.
+                is_ours = event.candidate.model.alias == lookup.model
+            elif isinstance(event, ToolCallDelta):
+                is_ours = False
+            elif is_ours and _is_worth_keeping(pieces, event):
+                answer_cache.keep(lookup, _answer(lookup, pieces, event))
+                if flight is not None:
+                    flight.is_kept = True
+            yield event
 
 
-def _keep(lookup: Lookup, pieces: list[str], end: Finished, flight: Flight | None) -> None:
-    text = "".join(pieces)
-    if end.finish_reason not in _KEPT_REASONS or not text.strip() or len(text) > MOST_CHARACTERS:
-        return
-    answer = CachedAnswer(
+def _is_worth_keeping(pieces: list[str], end: Finished) -> bool:
+    length = sum(map(len, pieces))
+    has_words = any(piece.strip() for piece in pieces)
+    return end.finish_reason in _KEPT_REASONS and has_words and length <= MOST_CHARACTERS
+
+
+def _answer(lookup: Lookup, pieces: list[str], end: Finished) -> CachedAnswer:
+    return CachedAnswer(
         key=lookup.key,
-        text=text,
+        text="".join(pieces),
         delta_lengths=tuple(len(piece) for piece in pieces),
         finish_reason=end.finish_reason,
         input_tokens=end.usage.input_tokens if end.usage else 0,
         output_tokens=end.usage.output_tokens if end.usage else 0,
         created=time.time(),
     )
-    answer_cache.keep(lookup, answer)
-    if flight is not None:
-        flight.land(answer)

@@ -25,7 +25,9 @@ from llmsite.core.errors import told
 from llmsite.core.rest import envelope, json_door, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 
-CHUNKS = events("With `stream`: chunks of the answer, then `[DONE]`. An error is told as a last chunk.")
+CHUNKS = events(
+    "With `stream`: chunks of the answer, then `[DONE]`. An error is told as a last chunk.", "data"
+)
 
 
 @documented(
@@ -33,6 +35,7 @@ CHUNKS = events("With `stream`: chunks of the answer, then `[DONE]`. An error is
     tag=TAG,
     scope=Scope.CHAT,
     takes=CHAT_COMPLETION_REQUEST,
+    example={"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "What is a fox?"}]},
     gives={200: CHAT_COMPLETION, (200, EVENT_STREAM): CHUNKS},
     fails=ASKING,
     headers=VENDOR_ANSWER_HEADERS,

@@ -31,6 +31,7 @@ MOST_CHARACTERS = 2_000_000
     tag=TAG,
     scope=Scope.EMBED,
     takes=EMBEDDING_REQUEST,
+    example={"model": "all-MiniLM-L6-v2", "input": "What is a fox?"},
     gives=EMBEDDINGS,
     fails=(ModelNotFound, UnsupportedParameter, EmbedderUnavailable),
 )

@@ -185,7 +185,7 @@ def choose(body: dict[str, Any]) -> Answer:
     return kind_of(question_of(body)).answer
 
 
-def sites(stack: ExitStack, standin: StandIn, count: int) -> list[Site]:
+def sites(stack: ExitStack, standin: StandIn, count: int, **settings: str) -> list[Site]:
     """Real web processes whose vendors are the stand-in, and that limit nothing but budgets."""
     environment = {
         "OPENAI_API_KEY": "sk-test",
@@ -195,6 +195,7 @@ def sites(stack: ExitStack, standin: StandIn, count: int) -> list[Site]:
         "RATE_LIMIT": UNLIMITED,
         "RATE_LIMIT_ADDRESS": UNLIMITED,
         "LOG_LEVEL": "error",
+        **settings,
     }
     return [stack.enter_context(Site(**environment)) for _ in range(count)]
 

@@ -7,10 +7,11 @@ here: who may come in, the headers, and the errors of the gate and of every door
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, is_typeddict
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import resolve_type_hint
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from llmsite.core.dialects import (
     ANTHROPIC,
@@ -52,6 +53,7 @@ def documented(
     gives: Any,
     operation_id: str | None = None,
     takes: Any = None,
+    example: Json | None = None,
     fails: Errors = (),
     scope: str | None = None,
     parameters: Sequence[OpenApiParameter] = (),
@@ -61,7 +63,7 @@ def documented(
     """The description of a door, an async view or a method of a class; its docstring is the longer text.
 
     `takes` and what `gives` holds are serializers, TypedDicts or JSON schemas; `gives` is one for status 200,
-    or a dict by status, or by status and media type. `headers` are those of a good answer. `fails` are the
+    or a dict by status, or by status and media type. `example` is a body that the door takes. `headers` are those of a good answer. `fails` are the
     errors beside those that every door has, each with its subclasses.
     """
     by_status = gives if isinstance(gives, dict) and all(map(_is_status, gives)) else {200: gives}
@@ -72,13 +74,14 @@ def documented(
         request={"application/json": takes} if isinstance(takes, dict) else takes,
         responses=by_status,
         parameters=[*parameters],
+        examples=[OpenApiExample("A request", example, request_only=True)] if example else [],
     )
 
     def decorate(door: Door) -> Door:
         described = add_schema(door)
         schema = described.kwargs["schema"]  # type: ignore[attr-defined]
         schema.fails, schema.for_everybody = tuple(fails), for_everybody
-        schema.own_headers = headers or {}
+        schema.own_headers, schema.needs_body = headers or {}, iscoroutinefunction(door)
         if scope is not None:
             schema.scope = scope
         return described
@@ -91,9 +94,9 @@ def nothing(description: str) -> OpenApiResponse:
     return OpenApiResponse(description=description)
 
 
-def events(description: str) -> OpenApiResponse:
-    """Server-sent events; to be given under `(200, EVENT_STREAM)`."""
-    return OpenApiResponse({"type": "string"}, description=description)
+def events(description: str, *fields: str) -> OpenApiResponse:
+    """Server-sent events, each with `fields` (id, event, data); to be given under `(200, EVENT_STREAM)`."""
+    return OpenApiResponse(answer(**dict.fromkeys(fields, TEXT)), description=description)
 
 
 def _is_status(key: object) -> bool:
@@ -110,6 +113,8 @@ class SiteSchema(AutoSchema):
     scope: str | None = None
     own_headers: Mapping[str, str] = {}
     for_everybody = False
+    needs_body = False
+    """Whether a missing body is an error; a class of Django REST framework reads an empty object from it."""
 
     def get_auth(self) -> list[Json]:  # type: ignore[override]
         if self.for_everybody:
@@ -120,6 +125,10 @@ class SiteSchema(AutoSchema):
         if is_vendor_path(self.path):
             return [{"bearer": scopes}]
         return [{"bearer": scopes}, {"cookie": []} if self.method == "GET" else {"cookie": [], "csrf": []}]
+
+    def _get_request_body(self, direction: Any = "request") -> Json | None:
+        body: Json | None = super()._get_request_body(direction)
+        return {**body, "required": True} if body and self.needs_body else body
 
     def _get_response_bodies(self, direction: Any = "response") -> Json:
         bodies: Json = super()._get_response_bodies(direction)

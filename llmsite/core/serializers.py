@@ -10,6 +10,8 @@ from rest_framework import serializers
 class RefusesUnknownFields:
     """Names a field that the serializer does not take, so that a typing error is seen.
 
+    And one whose value is of another JSON type: Django REST framework takes "1" for 1, and 1 for "1".
+
     Put it before a serializer class of Django REST framework.
     """
 
@@ -21,7 +23,31 @@ class RefusesUnknownFields:
             unknown = next((name for name in data if name not in fields or fields[name].read_only), None)
             if unknown is not None:
                 raise serializers.ValidationError({str(unknown): _("This field is not known here.")})
+            for name, value in data.items():
+                _require_type(name, value, fields[name])
         return super().to_internal_value(data)  # type: ignore[misc]
+
+
+_TYPES: tuple[tuple[type[serializers.Field[Any, Any, Any, Any]], tuple[type, ...]], ...] = (
+    (serializers.CharField, (str,)),
+    (serializers.BooleanField, (bool,)),
+    (serializers.IntegerField, (int, float)),
+    (serializers.FloatField, (int, float)),
+)
+
+
+def _require_type(name: str, value: Any, field: Any) -> None:
+    """Raises ValidationError."""
+    if value is None:
+        return
+    for kind, types in _TYPES:
+        if isinstance(field, kind):
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise serializers.ValidationError({name: field.error_messages["invalid"]})
+            return
+    if isinstance(field, serializers.ListField) and isinstance(value, list):
+        for item in value:
+            _require_type(name, item, field.child)
 
 
 class StrictSerializer(RefusesUnknownFields, serializers.Serializer[Any]):

@@ -74,7 +74,9 @@ def test_a_secret_may_come_from_a_file(tmp_path):
 
 def described():
     """The rows of docs/settings.md: name → default."""
-    rows = re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \| (.*?) \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([A-Z][A-Z0-9_]+)` \| (.*?) \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE
+    )
     return dict(rows)
 
 

@@ -269,10 +269,43 @@ class TestSingleFlight:
         assert all(isinstance(one.exception(), ProviderFailure) for one in asked)
         assert calls() == 1
 
-    async def test_where_the_first_one_leaves_another_one_asks(self, alice):
-        scripted.play(Script(pieces=("One",), hang=True))
+    async def test_the_others_read_along(self, alice):
+        stream = await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"})
+        first = sse(stream)
+        started = await anext(first)
+        other = sse(await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"}))
+        events = [await anext(other) for _ in range(4)]
+
+        assert [event["type"] for event in events] == ["started", "delta", "delta", "delta"]
+        assert events[0]["cache"] == "l1"
+        assert calls() == 1
+        # Who stops reading along stops nobody else; without the one that asked there is nothing more.
+        await post(alice, f"/api/generations/{started['id']}/stop", {})
+        assert [event async for event in first][-1]["finish_reason"] == "cancelled"
+        assert [event async for event in other][-1]["code"] == "upstream_cut"
+        await until(lambda: not Generation.objects.running().exists())
+        rows = {row.cache: row async for row in Generation.objects.all()}
+        assert (rows["l1"].status, rows["l1"].cost_micro) == (Status.CUT, 0)
+
+    async def test_who_is_stopped_while_waiting_has_cost_nothing(self, alice):
+        await ChatModelConfig.objects.all().aupdate(input_price=100, output_price=100)
+        for _ in range(2):
+            scripted.play(Script(pieces=(), hang=True))
         first = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION)))
-        await until(lambda: scripted.calls and scripted.calls[0].pieces)
+        await until(lambda: scripted.calls)
+        second = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION)))
+        await until(lambda: Generation.objects.count() == 2)
+        second.cancel()
+        await asyncio.wait([second])
+        await until(lambda: LedgerEntry.objects.exists())
+        assert (await LedgerEntry.objects.aget()).cost_micro == 0
+        first.cancel()
+        await asyncio.wait([first])
+
+    async def test_where_the_first_one_leaves_another_one_asks(self, alice):
+        scripted.play(Script(pieces=(), hang=True))
+        first = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION)))
+        await until(lambda: scripted.calls)
         others = [
             asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION))) for _ in range(5)
         ]

@@ -7,6 +7,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from accounts.keys import create_key
+from accounts.tests.redis_servers import own_redis
 from inference.tests.mixed_calls import client_of, sites
 from inference.tests.standin import Answer
 
@@ -17,8 +18,10 @@ QUESTION = "What is the capital of France?"
 
 @pytest.fixture
 def webs(standin, vendors):
+    # A Redis of their own: tests that run beside these empty the common one.
     with ExitStack() as stack:
-        yield sites(stack, standin, 2)
+        redis = stack.enter_context(own_redis())
+        yield sites(stack, standin, 2, REDIS_URL=redis.url)
 
 
 @pytest.fixture
