@@ -3,7 +3,7 @@
 From here on what the user wrote is kept, whatever happens to the answer.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +12,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.ledger import reserve
-from inference.ask import Ask
 from inference.cache.levels import Hit
-from inference.context import most_tokens
+from inference.context import estimated_prompt_tokens, most_prompt_tokens
 from inference.idempotency import claim
 from inference.models import TITLE_LENGTH, ChatModelConfig, Conversation, Generation, Message, Role
-from inference.providers.base import ChatMessage, estimate_tokens
+from inference.preface import preface_of
 from inference.question import Question, refuse_while_draining
 from llmsite.core.errors import NotFound
 
@@ -72,7 +71,7 @@ def new_conversation(question: Question, now: datetime, **values: Any) -> Conver
         owner=ask.user,
         model=question.model.alias,
         title=title_of(ask.prompt),
-        preface=_preface(ask),
+        preface=preface_of(ask),
         is_listed=ask.listed,
         updated_at=now,
         **values,
@@ -117,8 +116,8 @@ def _reserve(question: Question, generation: Generation, *, is_free: bool) -> No
         provider=model.provider,
         input_price=model.input_price,
         output_price=model.output_price,
-        input_tokens=0 if is_free else sum(estimate_tokens(request.messages)),
-        input_tokens_at_most=0 if is_free else most_tokens(request.messages),
+        input_tokens=0 if is_free else estimated_prompt_tokens(request),
+        input_tokens_at_most=0 if is_free else most_prompt_tokens(request),
         output_tokens_at_most=0 if is_free else request.max_tokens,
     )
 
@@ -135,18 +134,3 @@ def _touched_conversation(question: Question, now: datetime) -> Conversation:
         raise NotFound
     rows.filter(title="").update(title=title_of(ask.prompt))
     return rows.get()
-
-
-def _preface(ask: Ask) -> list[dict[str, object]]:
-    """What a program sent along with its question, in OpenAI's form."""
-    turns: list[dict[str, object]] = [{"role": "system", "content": ask.system}] if ask.system else []
-    return turns + [_as_dict(turn) for turn in ask.history]
-
-
-def _as_dict(turn: ChatMessage) -> dict[str, object]:
-    values: dict[str, object] = {"role": turn.role, "content": turn.content}
-    if turn.tool_calls:
-        values["tool_calls"] = [asdict(call) for call in turn.tool_calls]
-    if turn.tool_call_id:
-        values["tool_call_id"] = turn.tool_call_id
-    return values

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from channels.db import database_sync_to_async
 
 from accounts.ledger import switch
-from inference.context import most_tokens
+from inference.context import most_prompt_tokens
 from inference.fallback import Answering, Candidate
 from inference.models import Generation
 from inference.question import Question, others
@@ -39,7 +39,7 @@ def _charge(question: Question, generation: Generation) -> None:
         provider=model.provider,
         input_price=model.input_price,
         output_price=model.output_price,
-        input_tokens_at_most=most_tokens(request.messages),
+        input_tokens_at_most=most_prompt_tokens(request),
         output_tokens_at_most=request.max_tokens,
     )
 

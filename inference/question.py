@@ -20,10 +20,11 @@ from inference.cache.key import Keyring, Scope
 from inference.cache.levels import Lookup
 from inference.cache.word_gate import depends_on_the_moment, depends_on_the_person
 from inference.catalogue import Snapshot, catalogue
-from inference.context import Fitted, fit, surely_fits
+from inference.context import Fitted, fit, shape_tokens, surely_fits
 from inference.live import live_answers
 from inference.models import ChatModelConfig, Conversation, Message, Role, Version, access_conversation
 from inference.models.chat_models import CacheScope
+from inference.preface import turns_of
 from inference.providers import get_provider, ready_provider
 from inference.providers.base import (
     TOOL_PARAMETERS,
@@ -187,6 +188,9 @@ def _parameters(ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> tup
     shape = ask.shape.given()
     if refused := sorted(set(shape) & _MUST_BE_TAKEN - taken):
         raise UnsupportedParameter(field=refused[0], model=model.alias)
+    if "tools" not in taken and not all(map(_is_plain, ask.history)):
+        # Its turns would be sent without what they are about.
+        raise UnsupportedParameter(field="messages", model=model.alias)
     wanted = ask.sampling.given()
     defaults = {name: value for name, value in model.parameters.items() if name not in wanted}
     if ask.regenerate is not None and provider.is_greedy:
@@ -201,16 +205,24 @@ def _parameters(ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> tup
 
 def _messages(ask: Ask, model: ChatModelConfig, place: Place) -> list[ChatMessage]:
     """The prompt: the system prompt, the turns before, and the question."""
-    system = ask.system if ask.system is not None else model.system_prompt
-    if any(turn.role == "system" for turn in ask.history):
-        system = ask.system or ""
+    older = [*(turns_of(place.conversation.preface) if place.conversation else ()), *ask.history]
+    if ask.system is not None:
+        older = [turn for turn in older if turn.role != "system"]
+    system = _system_prompt(ask, model, older)
     messages = [ChatMessage("system", system)] if system else []
-    messages += ask.history
+    messages += older
     # An answer that failed before its first piece is empty; nothing can be learned from it.
     messages += [ChatMessage(m.role, m.content) for m in place.branch if m.content]  # type: ignore[arg-type]
     if ask.regenerate is None and ask.prompt:
         messages.append(ChatMessage("user", ask.prompt))
     return _merge_neighbours(messages)
+
+
+def _system_prompt(ask: Ask, model: ChatModelConfig, older: Sequence[ChatMessage]) -> str:
+    """The one that was asked for, else the model's; empty where one is among the older turns."""
+    if ask.system is not None:
+        return ask.system
+    return "" if any(turn.role == "system" for turn in older) else model.system_prompt
 
 
 def _merge_neighbours(messages: list[ChatMessage]) -> list[ChatMessage]:
@@ -233,9 +245,9 @@ async def _fit(
     messages: list[ChatMessage], ask: Ask, model: ChatModelConfig, provider: ChatProvider
 ) -> Fitted:
     wanted = ask.sampling.max_tokens or model.max_tokens
-    if surely_fits(messages, window=model.context_window, max_tokens=wanted):
+    room = {"window": max(1, model.context_window - shape_tokens(ask.shape.given())), "max_tokens": wanted}
+    if surely_fits(messages, **room):
         return Fitted(tuple(messages), trimmed=False, max_tokens=wanted)
-    room = {"window": model.context_window, "max_tokens": wanted}
     try:
         counts = await provider.count_tokens(model.upstream_model, messages)
     except ProviderFailure as failure:

@@ -1,12 +1,13 @@
 """Which turns fit into a window, and which branch of a conversation is meant."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
-from inference.context import REPLY_TOKENS, fit, surely_fits
+from inference.context import REPLY_TOKENS, estimated_prompt_tokens, fit, most_prompt_tokens, surely_fits
 from inference.models import Message
-from inference.providers.base import ChatMessage
+from inference.providers.base import ChatMessage, ChatRequest, ToolCall
 from inference.thread import branch_to, shown_branch
 from llmsite.core.errors import ContextLengthExceeded
 
@@ -106,3 +107,22 @@ def test_a_branch_goes_through_the_message_to_its_newest_leaf(at, expected):
 def test_an_empty_conversation_has_an_empty_branch():
     assert shown_branch([]) == []
     assert branch_to(TREE, None) == []
+
+
+def test_what_was_called_for_the_last_question_stays_with_it():
+    turns = [
+        *TURNS,
+        ChatMessage("assistant", "", tool_calls=(ToolCall("1", "f", "{}"),)),
+        ChatMessage("tool", "42", tool_call_id="1"),
+    ]
+    fitted = fit(turns, [10] * 8, window=60 + REPLY_TOKENS, max_tokens=10)
+
+    assert [turn.role for turn in fitted.messages] == ["system", "user", "assistant", "tool"]
+    assert fitted.messages[1].content == "3"
+
+
+def test_tools_are_part_of_the_prompt():
+    tools = ({"type": "function", "function": {"name": "f", "description": "x" * 3000}},)
+    bare = ChatRequest(model="m", messages=(ChatMessage("user", "1"),), max_tokens=10)
+    assert most_prompt_tokens(replace(bare, tools=tools)) > most_prompt_tokens(bare) + 3000
+    assert estimated_prompt_tokens(replace(bare, tools=tools)) > estimated_prompt_tokens(bare) + 1000

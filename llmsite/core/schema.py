@@ -116,7 +116,7 @@ class SiteSchema(AutoSchema):
     needs_body = False
     """Whether a missing body is an error; a class of Django REST framework reads an empty object from it."""
 
-    def get_auth(self) -> list[Json]:  # type: ignore[override]
+    def get_auth(self) -> list[Json]:
         if self.for_everybody:
             return [{}]
         scopes = [str(scope)] if (scope := self._needed_scope) else []
@@ -139,10 +139,9 @@ class SiteSchema(AutoSchema):
             bodies.setdefault(status, _error_body(self._dialect, status, rows))
         return dict(sorted(bodies.items()))
 
-    def _get_response_for_code(self, given: Any, *args: Any, **kwargs: Any) -> Json:
-        as_schema = resolve_type_hint(given) if is_typeddict(given) else given
-        body: Json = super()._get_response_for_code(as_schema, *args, **kwargs)
-        return body
+    def _get_response_for_code(self, serializer: Any, *args: Any, **kwargs: Any) -> Any:
+        schema = resolve_type_hint(serializer) if is_typeddict(serializer) else serializer
+        return super()._get_response_for_code(schema, *args, **kwargs)
 
     def _errors(self) -> dict[str, list[ErrorRow]]:
         kinds = tuple({*self.fails, *self._usual_errors()})

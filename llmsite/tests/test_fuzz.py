@@ -1,10 +1,11 @@
-"""What schemathesis makes of `GET /api/schema`, sent to a real site: no 500, nothing that the schema does not say.
+"""What schemathesis makes of `GET /api/schema`, sent to a real site: no 500, and nothing else than it says.
 
 It looks at statuses, bodies, headers and content types, and at whether what does not fit is refused. The seed
 is fixed, so a run finds what the one before found.
 """
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def fuzzed_site(transactional_db):
 
 
 def fuzz(site, folder, authorization, *options):
-    """The output of a run that found nothing."""
+    """How many requests a run sent that found nothing."""
     tool = ROOT / ".venv" / "bin" / "schemathesis"
     settings = Path(__file__).with_name("schemathesis.toml")
     command = [tool, "--config-file", settings, "run", f"{site.url}/api/schema", "--seed", "1"]
@@ -46,25 +47,22 @@ def fuzz(site, folder, authorization, *options):
     environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    return int(re.search(r"(\d+) generated", ended.stdout)[1])
 
 
 def test_the_examples_of_the_schema_work(fuzzed_site, tmp_path, staff):
-    output = fuzz(fuzzed_site, tmp_path, bearer(staff)["Authorization"], "--phases", "examples")
-    assert "No issues found" in output
+    assert fuzz(fuzzed_site, tmp_path, bearer(staff)["Authorization"], "--phases", "examples") > 10
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_with_a_key_nothing_is_found(fuzzed_site, tmp_path, staff):
     options = ["--phases", "examples,coverage,fuzzing", "--max-examples", "40"]
-    output = fuzz(fuzzed_site, tmp_path, bearer(staff)["Authorization"], *options)
-    assert "No issues found" in output
+    assert fuzz(fuzzed_site, tmp_path, bearer(staff)["Authorization"], *options) > 3000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_with_a_sign_in_nothing_is_found_in_the_account(fuzzed_site, tmp_path, staff):
     options = ["--phases", "coverage,fuzzing", "--max-examples", "40", "--include-path-regex", ACCOUNT]
-    output = fuzz(fuzzed_site, tmp_path, f"Bearer {sign_in(staff).access}", *options)
-    assert "No issues found" in output
+    assert fuzz(fuzzed_site, tmp_path, f"Bearer {sign_in(staff).access}", *options) > 200
