@@ -32,7 +32,6 @@ from llmsite.core.rest import validated
 from llmsite.core.schema import documented, nothing
 from llmsite.core.serializers import RefusesUnknownFields, StrictSerializer
 
-
 TAG = "Accounts and keys"
 
 

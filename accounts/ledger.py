@@ -7,7 +7,7 @@ only ever added; a month's `Spending` is their sum, kept beside them because a b
 every call.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, LedgerEntry, Reservation, Spending, User
 from accounts.models.ledger import EntryKind, Priced
+from llmsite.core.bulk import insert
 from llmsite.core.errors import BudgetExhausted, BudgetReserved, BudgetTooSmall
 
 MICRO = Decimal(1_000_000)
@@ -188,29 +189,24 @@ def settle(
 
 
 @_together
-def book_free(calls: Iterable[tuple[UUID, User, ApiKey | None, Any]]) -> None:
-    """Book calls that nobody was asked for: who called, with which key, and which model is named.
+def book_free(calls: Sequence[tuple[UUID, datetime, User, ApiKey | None, Any]]) -> None:
+    """Book calls that nobody was asked for: which, when, whose, with which key, and which model is named.
 
     The model has `alias` and `provider`. They count as calls, and cost nothing.
     """
-    month = this_month()
-    LedgerEntry.objects.bulk_create(
-        LedgerEntry(
-            call=call,
-            account=payer.pseudonym,
-            month=month,
-            api_key=api_key.public_id if api_key else "",
-            model=model.alias,
-            provider=model.provider,
-            input_price=Decimal(0),
-            output_price=Decimal(0),
-            input_tokens=0,
-            output_tokens=0,
-            cost_micro=0,
-            estimated=False,
-        )
-        for call, payer, api_key, model in calls
-    )
+    rows = [
+        {
+            "call": call,
+            "created_at": moment,
+            "account": payer.pseudonym,
+            "api_key": api_key.public_id if api_key else "",
+            "model": model.alias,
+            "provider": model.provider,
+        }
+        for call, moment, payer, api_key, model in calls
+    ]
+    nothing = dict.fromkeys(("input_price", "output_price", "input_tokens", "output_tokens", "cost_micro"), 0)
+    insert(LedgerEntry, rows, common={**nothing, "month": this_month(), "estimated": False})
 
 
 @_together

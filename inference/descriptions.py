@@ -46,9 +46,6 @@ ANSWER_HEADERS = {
     "X-Llmsite-Cache": "Where the answer comes from: `hit-l1`, `hit-l2`, `hit-l3` or `miss`.",
     "X-Llmsite-Model": "The model that answers.",
     "X-Llmsite-Fallbacks": "How many models failed before it.",
-}
-VENDOR_ANSWER_HEADERS = {
-    **ANSWER_HEADERS,
     "X-Llmsite-Cost": "What a whole answer cost, as a decimal in the site's currency; 0 from the cache.",
 }
 

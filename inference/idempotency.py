@@ -68,7 +68,7 @@ def claim(ask: Ask, generation: Generation) -> None:
 def find_answer(ask: Ask) -> Generation | None:
     """The answer that the key of `ask` belongs to already. Raises IdempotencyConflict and ModelNotAllowed."""
     assert ask.idempotency is not None
-    known = IdempotencyKey.objects.select_related("generation").filter(
+    known = IdempotencyKey.objects.select_related("generation__message").filter(
         user=ask.user, key_digest=ask.idempotency.key_digest, created_at__gte=timezone.now() - KEPT
     )
     row = known.first()

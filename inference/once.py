@@ -29,7 +29,7 @@ async def answer_once(ask: Ask, credential: Credential) -> JsonResponse:
 
     Raises IdempotencyConflict, ModelNotAllowed, NotSignedIn, and what `generations.start` raises.
     """
-    generation, is_replayed = await _ask_once(ask)
+    generation, is_replayed = await ask_once(ask)
     await _wait_for_end(generation, credential)
     response = _reply(await database_sync_to_async(_ended)(generation))
     if is_replayed:
@@ -37,11 +37,15 @@ async def answer_once(ask: Ask, credential: Credential) -> JsonResponse:
     return response
 
 
-async def _ask_once(ask: Ask) -> tuple[Generation, bool]:
-    """The answer that belongs to the key, and whether it was there before."""
+async def ask_once(ask: Ask, *, wait_for_first_piece: bool = False) -> tuple[Generation, bool]:
+    """The answer that belongs to the key, and whether it was there before.
+
+    Raises IdempotencyConflict, ModelNotAllowed, and what `generations.start` raises.
+    """
     while (generation := await database_sync_to_async(find_answer)(ask)) is None:
         try:
-            return (await generations.start(ask)).generation, False
+            turn = await generations.start(ask, wait_for_first_piece=wait_for_first_piece)
+            return turn.generation, False
         except AlreadyAsked:
             continue  # It is there by now.
     return generation, True

@@ -25,15 +25,15 @@ from inference.descriptions import (
 )
 from inference.events import Failed
 from inference.idempotency import read_idempotency
-from inference.models import access_generation
-from inference.once import REPLAYED, answer_once
+from inference.models import Generation, access_generation
+from inference.once import REPLAYED, answer_once, ask_once
 from inference.pipeline import Completion, complete
 from inference.replay import replay, started_event
 from inference.replies import llmsite_headers
 from inference.serializers import PredictSerializer, read_ask
 from inference.sse import event_stream, nothing_more, read_cursor
 from llmsite.core.errors import IdempotencyConflict, NotSignedIn, told
-from llmsite.core.rest import envelope, json_door, read_json
+from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, nothing
 
 
@@ -59,7 +59,7 @@ async def predict(request: HttpRequest) -> HttpResponseBase:
     if isinstance(completion.end, Failed):
         return envelope(told(completion.end.code, completion.end.message))
     headers = llmsite_headers([completion.started], cost=completion.end.cost)
-    return JsonResponse(_completion_json(completion, completion.end), headers=headers)
+    return json_response(_completion_json(completion, completion.end), headers=headers)
 
 
 async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Completion:
@@ -83,18 +83,28 @@ async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Complet
     takes=PredictSerializer,
     example={"prompt": "What is a fox?"},
     gives={(200, EVENT_STREAM): EVENTS},
-    fails=ASKING_IN_A_CONVERSATION,
-    headers=ANSWER_HEADERS,
+    fails=(*ASKING_IN_A_CONVERSATION, IdempotencyConflict),
+    parameters=[IDEMPOTENCY_KEY],
+    headers={**ANSWER_HEADERS, REPLAYED: "`true` where the answer was there before."},
 )
 @json_door("POST")
 async def predict_stream(request: HttpRequest) -> HttpResponseBase:
     """The same answer as events. What fails before the first piece is a plain error."""
     credential = await arequire_caller(request, Scope.CHAT)
-    turn = await generations.start(_read_ask(request, credential), wait_for_first_piece=True)
-    response = event_stream(turn.generation, credential)
-    for name, value in llmsite_headers([started_event(turn.generation)]).items():
+    generation, is_replayed = await _begin(_read_ask(request, credential))
+    response = event_stream(generation, credential)
+    for name, value in llmsite_headers([started_event(generation)]).items():
         response[name] = value
+    if is_replayed:
+        response[REPLAYED] = "true"
     return response
+
+
+async def _begin(ask: Ask) -> tuple[Generation, bool]:
+    """The answer that a stream tells, and whether it was there before."""
+    if ask.idempotency is not None:
+        return await ask_once(ask, wait_for_first_piece=True)
+    return (await generations.start(ask, wait_for_first_piece=True)).generation, False
 
 
 @documented(

@@ -11,6 +11,7 @@ from inference.together import joined_calls
 from llmsite.core.dialects import ANTHROPIC
 from llmsite.core.errors import told
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -100,7 +101,7 @@ def _delta(block: int | None, delta: dict[str, Any]) -> bytes:
 
 def event(name: str, **values: Any) -> bytes:
     """One event on the wire; clients of this API pass over events without a name."""
-    body = json.dumps({"type": name, **values}, ensure_ascii=False, separators=(",", ":"))
+    body = _ENCODER.encode({"type": name, **values})
     return f"event: {name}\ndata: {body}\n\n".encode()
 
 

@@ -19,7 +19,7 @@ from inference.anthropic_api.descriptions import (
 )
 from inference.anthropic_api.questions import MessagesQuestion, Prompt, read_prompt, read_question
 from inference.catalogue import catalogue
-from inference.descriptions import ASKING, VENDOR_ANSWER_HEADERS
+from inference.descriptions import ANSWER_HEADERS, ASKING
 from inference.events import Finished, Started
 from inference.providers.base import ChatMessage
 from inference.question import provider_of
@@ -32,7 +32,7 @@ from inference.together import (
     whole,
 )
 from llmsite.core.errors import ModelNotAllowed, told
-from llmsite.core.rest import envelope, json_door, read_json
+from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 
 EVENTS = events("With `stream`: `message_start` to `message_stop`, or `error`.", "event", "data")
@@ -49,7 +49,7 @@ BYTES_OF_A_TOKEN = 3
     example={**PROMPT, "max_tokens": 100},
     gives={200: MESSAGE, (200, EVENT_STREAM): EVENTS},
     fails=ASKING,
-    headers=VENDOR_ANSWER_HEADERS,
+    headers=ANSWER_HEADERS,
 )
 @json_door("POST")
 async def create_message(request: HttpRequest) -> HttpResponseBase:
@@ -66,7 +66,7 @@ async def create_message(request: HttpRequest) -> HttpResponseBase:
     end = completion.end
     assert isinstance(end, Finished)
     headers = llmsite_headers([completion.started], cost=end.cost)
-    return JsonResponse(message(completion, end), headers=headers)
+    return json_response(message(completion, end), headers=headers)
 
 
 async def _streamed(question: MessagesQuestion, credential: Credential) -> HttpResponseBase:

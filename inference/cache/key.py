@@ -17,6 +17,7 @@ from inference.providers.base import ChatMessage, ChatRequest
 
 _NOT_IN_KEY = frozenset({"messages", "request_id"})
 """The messages are written out by `_turn`; the id of a request changes nothing in its answer."""
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _PARAMETERS = tuple(field.name for field in fields(ChatRequest) if field.name not in _NOT_IN_KEY)
 
 
@@ -50,7 +51,7 @@ class Keyring:
 
     def _digest(self, parts: list[Any]) -> str:
         # JSON keeps the parts apart: ("ab", "c") and ("a", "bc") are different texts.
-        text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(parts)
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
         return hmac.new(self.secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

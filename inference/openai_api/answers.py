@@ -16,6 +16,8 @@ from llmsite.core.errors import told
 
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # An answer that was stopped on purpose ended; the format has no word of its own for that.
 _FINISH_REASONS = {"cancelled": "stop"}
 
@@ -91,7 +93,7 @@ class Frame:
 
 def data(value: Any) -> bytes:
     """One event on the wire. No id and no name: clients of this API stumble over them."""
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + _ENCODER.encode(value).encode() + b"\n\n"
 
 
 def usage(ends: Sequence[Finished]) -> dict[str, int]:

@@ -3,12 +3,12 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
-from inference.descriptions import ASKING, VENDOR_ANSWER_HEADERS
+from inference.descriptions import ANSWER_HEADERS, ASKING
 from inference.events import Finished, Started
 from inference.openai_api.answers import DONE, HEARTBEAT, Frame, cost
 from inference.openai_api.descriptions import CHAT_COMPLETION, CHAT_COMPLETION_REQUEST, TAG
@@ -22,7 +22,7 @@ from inference.together import (
     whole,
 )
 from llmsite.core.errors import told
-from llmsite.core.rest import envelope, json_door, read_json
+from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 
 CHUNKS = events(
@@ -38,7 +38,7 @@ CHUNKS = events(
     example={"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "What is a fox?"}]},
     gives={200: CHAT_COMPLETION, (200, EVENT_STREAM): CHUNKS},
     fails=ASKING,
-    headers=VENDOR_ANSWER_HEADERS,
+    headers=ANSWER_HEADERS,
 )
 @json_door("POST")
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
@@ -55,7 +55,7 @@ async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     ends = [completion.end for completion in completions if isinstance(completion.end, Finished)]
     started = [completion.started for completion in completions]
     headers = llmsite_headers(started, cost=cost(ends))
-    return JsonResponse(Frame(started[0]).completion(completions), headers=headers)
+    return json_response(Frame(started[0]).completion(completions), headers=headers)
 
 
 async def _streamed(question: ChatQuestion, credential: Credential) -> HttpResponseBase:

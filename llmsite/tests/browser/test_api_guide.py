@@ -1,4 +1,4 @@
-"""Every example of docs/api.md against a real site: in a shell, in Python, and in a page of another origin."""
+"""Every example of docs/api.md on a real site: in a shell, in Python, and in a page of another origin."""
 
 import asyncio
 import os
