@@ -47,7 +47,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
-    """What makes a repeated request the same one: SHA-256 digests of its key and of its body, in hexadecimal."""
+    """What makes a repeated request the same one: SHA-256 digests, in hexadecimal, of its key and body."""
 
     key_digest: str
     body_digest: str

@@ -39,10 +39,7 @@ class Snapshot:
 
     def named(self, alias: str | None, *, provider: str | None = None) -> ChatModelConfig:
         """As `ChatModelConfig.objects.named`. Raises ModelNotFound."""
-        if alias is None:
-            row = self._first(provider)
-        else:
-            row = self.by_alias.get(alias)
+        row = self._first(provider) if alias is None else self.by_alias.get(alias)
         if row is None or provider not in (None, row.provider):
             raise ModelNotFound(model=alias or provider or settings.DEFAULT_MODEL)
         return row
@@ -72,7 +69,7 @@ class Catalogue:
         self._refreshing: asyncio.Task[Snapshot] | None = None
 
     async def current(self) -> Snapshot:
-        """The models as they were less than a second ago. Raises the database's error if it is away longer."""
+        """The models as they were less than a second ago. Raises the database's error where it is away."""
         age = time.monotonic() - self._read_at
         if self._snapshot is not None and age < MOST_SECONDS:
             if age >= REFRESH_SECONDS:

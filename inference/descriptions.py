@@ -36,7 +36,7 @@ ASKING = (
 ASKING_IN_A_CONVERSATION = (*ASKING, NotFound)
 
 EVENTS = events(
-    "`started`, `delta` for each piece, and `finished` or `failure` at the end; each event's `id` is its number.",
+    "`started`, `delta` for each piece, and `finished` or `failure` last; each event's `id` is its number.",
     "id",
     "event",
     "data",

@@ -13,7 +13,7 @@ from llmsite.core.errors import describe
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The first piece has come. `model` is the one that answers, in place of `requested_model` if that is given.
+    """The first piece has come. `model` is the one that answers, in place of `requested_model` if given.
 
     `cache` is the level that the answer comes from; `fallbacks` counts the models that failed before.
     """

@@ -32,7 +32,7 @@ POLL_SECONDS = 0.5
 async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
     """Admit a question and answer it in the background.
 
-    Raises what `prepare` and `admit` raise; with `wait_for_first_piece` also what ends the answer before that.
+    Raises what `prepare` and `admit` raise; with `wait_for_first_piece` also what ends the answer before it.
     """
     # Apart from the caller: one who leaves right after asking must not leave a question without its answer.
     turn, opened = await run_apart(_start(ask))

@@ -103,7 +103,7 @@ class HitWriter:
         self._waiting.append(hit)
         if not self._is_writing():
             self._writing = spawn(self._write_soon())
-        while len(self._waiting) >= MOST_WAITING:
+        while len(self._waiting) >= MOST_WAITING:  # noqa: ASYNC110 - a look now and then is enough
             await asyncio.sleep(FLUSH_SECONDS)
 
     async def flush(self) -> None:

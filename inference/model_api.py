@@ -126,7 +126,7 @@ class CacheView(APIView):
 
     @documented("How many answers are kept", tag=TAG_MODELS, gives=CacheCounts)
     def get(self, request: Request) -> Response:
-        """By level, for operators: `l1` is that of the process which answers, `null` one that cannot be asked."""
+        """By level, for operators: `l1` is this process's, `null` one that cannot be asked."""
         return Response(async_to_sync(answer_cache.counts)())
 
     @documented("Clear the cache", tag=TAG_MODELS, gives=Cleared)

@@ -51,7 +51,7 @@ GENERATION = (
 
 
 def erase(user: User) -> dict[str, int]:
-    """Stop their answers, and delete their conversations and what the cache keeps. Raises ErasureUnfinished."""
+    """Stop their answers, delete their conversations, empty the cache of them. Raises ErasureUnfinished."""
     generations = Generation.objects.filter(user=user)
     _stop(generations)
     cached = _forget_cached(cache_tag(user))
@@ -64,7 +64,7 @@ def erase(user: User) -> dict[str, int]:
 
 
 def _forget_cached(tag: str) -> int:
-    """Delete the answers that were kept for one person. Other processes' memories forget them by themselves."""
+    """Delete the answers that were kept for one person. Other processes' memories lose them by themselves."""
     forgotten = answer_cache.memory.forget(tag)
     try:
         forgotten += answer_cache.shared.forget_in_thread(tag)

@@ -96,7 +96,7 @@ def read_ask(
     api_key: ApiKey | None = None,
     idempotency: Idempotency | None = None,
 ) -> Ask:
-    """The question in `data`, which has the fields of `PredictSerializer`. Raises ValidationError, TooLarge."""
+    """The question in `data`, with the fields of `PredictSerializer`. Raises ValidationError, TooLarge."""
     values = PredictSerializer.read(data)
     return Ask(
         user=user,

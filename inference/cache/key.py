@@ -41,7 +41,7 @@ class Keyring:
         return self._digest(["scope", scope.kind, scope.name])[:16]
 
     def exact(self, scope: Scope, request: ChatRequest, terms: Mapping[str, Any]) -> str:
-        """The key of one request. `terms` are the other things that an answer depends on, such as versions."""
+        """The key of one request. `terms` is what else an answer depends on, such as versions."""
         return f"{self.tag(scope)}:{self._digest(_parts('exact', scope, request, terms, request.messages))}"
 
     def partition(self, scope: Scope, request: ChatRequest, terms: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ Level = Literal["l1", "l2", "l3"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """Where the answer of `model` to a question is kept; `partition` is empty where only the same words count."""
+    """Where `model`'s answer to a question is kept; `partition` is empty where only the same words count."""
 
     model: str
     key: str
@@ -69,7 +69,7 @@ class AnswerCache:
         return Hit(answer, "l2")
 
     async def _find_alike(self, lookup: Lookup) -> Hit | None:
-        """An answer to other words of the same meaning. It is not kept under these words: it is no exact one."""
+        """An answer to other words of the same meaning; it is not kept under these, being no exact one."""
         if not lookup.partition:
             return None
         alike = await semantic.find(lookup.partition, lookup.question)

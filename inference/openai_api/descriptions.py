@@ -1,4 +1,4 @@
-"""Bodies and answers of OpenAI's API as JSON schemas: of its forms the part that these doors take and give."""
+"""Bodies and answers of OpenAI's API as JSON schemas: the part of them that these doors take and give."""
 
 from inference.openai_api.questions import (
     MOST_CHOICES,

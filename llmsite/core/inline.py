@@ -46,7 +46,7 @@ class Security(_Inline, SecurityMiddleware):
 
 
 class ContentSecurityPolicy(_Inline, CSPMiddleware):
-    """The same policy on every answer, so it is written once: no view has one of its own, or takes a nonce."""
+    """The same policy on every answer, written once: no view has one of its own, or takes a nonce."""
 
     @cached_property
     def _policy(self) -> str:

@@ -67,7 +67,8 @@ async def ask(path, headers):
     async def send(message):
         sent.append(message)
 
-    given = {**headers, "Host": "127.0.0.1", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    given = {**headers, "Host": "127.0.0.1", "Content-Type": "application/json"}
+    given["Content-Length"] = str(len(body))
     scope = {
         "type": "http",
         "method": "POST",

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from inference.cache.word_gate import depends_on_the_moment, depends_on_the_person, same_question, why_different
+from inference.cache.word_gate import (
+    depends_on_the_moment,
+    depends_on_the_person,
+    same_question,
+    why_different,
+)
 
 DATA = Path(__file__).parent / "data"
 LEAST_HIT_RATE = 0.85

@@ -118,7 +118,7 @@ async def run(command, **environment):
         stderr=asyncio.subprocess.PIPE,
     )
     output, errors = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode == 0, (output.decode(), errors.decode())
+    assert process.returncode == 0, f"{output.decode()}\n{errors.decode()}"
     return output.decode()
 
 
