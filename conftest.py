@@ -18,7 +18,7 @@ from accounts.tokens import TokenPair, sign_in
 from inference.cache.levels import answer_cache
 from inference.catalogue import catalogue
 from inference.circuits import circuits
-from inference.hits import hit_writer
+from inference.hit_writer import hit_writer
 from inference.models import ChatModelConfig
 from inference.providers import reset_providers, scripted
 from llmsite.testing.site import Site

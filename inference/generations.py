@@ -12,7 +12,7 @@ from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.event_log import EventLog, event_logs
 from inference.events import Failed, Numbered, is_last
-from inference.hits import hit_writer
+from inference.hit_writer import hit_writer
 from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import Generation

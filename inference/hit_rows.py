@@ -3,22 +3,20 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import IntegrityError, transaction
 
 from accounts.ledger import book_free
 from accounts.models import ApiKey, User
 from inference.admission import title_of
+from inference.hits import QuickHit
 from inference.models import Conversation, Generation, Message, Role, Status
 from inference.preface import preface_of
 from llmsite.core.bulk import insert
 
-if TYPE_CHECKING:
-    from inference.hits import QuickHit
 
-
-def write(hits: "Sequence[QuickHit]") -> None:
+def write(hits: Sequence[QuickHit]) -> None:
     """Write the rows of all `hits`, but for those of people and keys that are gone by now."""
     try:
         _write(hits)
@@ -28,7 +26,7 @@ def write(hits: "Sequence[QuickHit]") -> None:
 
 
 @transaction.atomic
-def _write(hits: "Sequence[QuickHit]") -> None:
+def _write(hits: Sequence[QuickHit]) -> None:
     insert(Conversation, [_conversation(hit) for hit in hits], common={"is_listed": False})
     insert(Message, [_question(hit) for hit in hits], common={"role": Role.USER})
     insert(Message, [_answer(hit) for hit in hits], common={"role": Role.ASSISTANT})
@@ -36,11 +34,11 @@ def _write(hits: "Sequence[QuickHit]") -> None:
     book_free([(hit.generation_id, hit.asked_at, *_who(hit), hit.question.model) for hit in hits])
 
 
-def _who(hit: "QuickHit") -> tuple[User, ApiKey | None]:
+def _who(hit: QuickHit) -> tuple[User, ApiKey | None]:
     return hit.question.ask.user, hit.question.ask.api_key
 
 
-def _of_those_who_are_there(hits: "Sequence[QuickHit]") -> "list[QuickHit]":
+def _of_those_who_are_there(hits: Sequence[QuickHit]) -> list[QuickHit]:
     by_person = defaultdict(list)
     for hit in hits:
         by_person[hit.question.ask.user.pk].append(hit)
@@ -51,7 +49,7 @@ def _of_those_who_are_there(hits: "Sequence[QuickHit]") -> "list[QuickHit]":
     return [hit for hit in there if (key := hit.question.ask.api_key) is None or key.pk in keys]
 
 
-def _conversation(hit: "QuickHit") -> dict[str, Any]:
+def _conversation(hit: QuickHit) -> dict[str, Any]:
     ask = hit.question.ask
     return {
         "id": hit.conversation_id,
@@ -64,7 +62,7 @@ def _conversation(hit: "QuickHit") -> dict[str, Any]:
     }
 
 
-def _question(hit: "QuickHit") -> dict[str, Any]:
+def _question(hit: QuickHit) -> dict[str, Any]:
     return {
         "id": hit.question_id,
         "conversation_id": hit.conversation_id,
@@ -73,7 +71,7 @@ def _question(hit: "QuickHit") -> dict[str, Any]:
     }
 
 
-def _answer(hit: "QuickHit") -> dict[str, Any]:
+def _answer(hit: QuickHit) -> dict[str, Any]:
     return {
         "id": hit.message_id,
         "conversation_id": hit.conversation_id,
@@ -84,7 +82,7 @@ def _answer(hit: "QuickHit") -> dict[str, Any]:
     }
 
 
-def _generation(hit: "QuickHit") -> dict[str, Any]:
+def _generation(hit: QuickHit) -> dict[str, Any]:
     question, answer = hit.question, hit.hit.answer
     ask, model = question.ask, question.model
     return {

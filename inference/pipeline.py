@@ -23,6 +23,7 @@ from inference.cache.stage import Cached, Item, make_and_keep, through_cache, to
 from inference.candidates import candidates, note_answering
 from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
 from inference.fallback import Answering, answer_from
+from inference.hit_writer import hit_writer
 from inference.hits import QuickHit, may_be_quick
 from inference.live import LiveAnswer, Stopped, live_answers
 from inference.providers.base import ProviderEvent, TextDelta, ToolCallDelta
@@ -50,7 +51,7 @@ async def complete(ask: Ask) -> Completion:
     question, hit = await look_up(await prepare(ask))
     if hit is not None and may_be_quick(ask):
         quick = QuickHit(question, hit)
-        await quick.note()
+        await hit_writer.add(quick)
         return Completion(quick.started, hit.answer.text, (), quick.finished)
     return await _collect(answer(await _admit(question, hit)))
 
@@ -80,7 +81,7 @@ async def stream(ask: Ask) -> AsyncGenerator[Event, None]:
     question, hit = await look_up(await prepare(ask))
     if hit is not None and may_be_quick(ask):
         quick = QuickHit(question, hit)
-        await quick.note()
+        await hit_writer.add(quick)
         for event in quick.events():
             yield event
         return

@@ -25,7 +25,7 @@ _MAKING = "making:"
 
 
 class SharedCache:
-    """The level-2 cache of one site. `store` gives the thread's cache of django-redis; None: there is none."""
+    """The level-2 cache of one site. `store` gives the thread's cache of django-redis; None means none."""
 
     def __init__(self, store: Callable[[], Any] | None) -> None:
         self._store = store

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from inference.hits import hit_writer
+from inference.hit_writer import hit_writer
 from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import ChatModelConfig

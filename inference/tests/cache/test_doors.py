@@ -9,12 +9,12 @@ from django.test import AsyncClient
 from accounts.models import LedgerEntry
 from accounts.models.ledger import Reservation, Spending
 from conftest import bearer
-from inference import hits
 from inference.ask import Ask
 from inference.cache.levels import answer_cache, clear_cache
 from inference.events import Finished
 from inference.hit_rows import write
-from inference.hits import QuickHit, hit_writer
+from inference.hit_writer import hit_writer
+from inference.hits import QuickHit
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
 from inference.pipeline import complete, look_up
 from inference.providers import reset_providers, scripted
@@ -367,10 +367,12 @@ class TestRowsOfHits:
     async def test_many_are_written_together(self, alice, monkeypatch):
         await ask(alice)
         batches = []
-        monkeypatch.setattr(hits, "write", lambda batch: (batches.append(len(batch)), write(batch)))
+        monkeypatch.setattr(
+            "inference.hit_writer.write", lambda batch: (batches.append(len(batch)), write(batch))
+        )
         question, hit = await look_up(await _prepared(alice, QUESTION))
         for _ in range(50):
-            await QuickHit(question, hit).note()
+            await hit_writer.add(QuickHit(question, hit))
         await hit_writer.flush()
         assert batches == [50]
         assert await Generation.objects.filter(cache="l1").acount() == 50

@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.backends.utils import CursorWrapper
 
 from conftest import bearer
-from inference.hits import hit_writer
+from inference.hit_writer import hit_writer
 from inference.models import Generation
 from inference.providers import scripted
 from llmsite.asgi import application
@@ -91,7 +91,7 @@ def headers(alice):
 @pytest.mark.parametrize("path", QUESTIONS)
 async def test_a_hit_takes_no_thread_and_no_query(path, headers, counts, monkeypatch):
     # The rows are written behind the answers, and the catalogue is read beside them: not within this test.
-    monkeypatch.setattr("inference.hits.FLUSH_SECONDS", 2)
+    monkeypatch.setattr("inference.hit_writer.FLUSH_SECONDS", 2)
     await ask(path, headers)
     assert (await ask(path, headers))[1]["x-llmsite-cache"] == "hit-l1"
     monkeypatch.setattr("inference.catalogue.REFRESH_SECONDS", 1000)
