@@ -20,9 +20,9 @@ from accounts.cookies import begin_sign_in, end_sign_in, set_cookies
 from accounts.credentials import authenticate, require_csrf
 from accounts.forms import RegisterForm
 from accounts.keys import create_key, revoke_key
-from accounts.ledger import MICRO, as_money
 from accounts.limits.forms import count_try
 from accounts.models import ApiKey, Scope, User, access_api_key
+from accounts.money import MICRO, as_money
 from accounts.passwords import check_password
 from accounts.tokens import TokenPair, rotate, sign_in, sign_out, sign_out_of
 from llmsite.core.errors import InvalidInput, NotAllowed, NotSignedIn, WrongCredentials

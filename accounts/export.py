@@ -7,8 +7,8 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 
 from accounts.audit import as_dict
-from accounts.ledger import as_money
 from accounts.models import AuditEvent, LedgerEntry, User
+from accounts.money import as_money
 
 Contribution = Callable[[User], Any]
 

@@ -7,52 +7,26 @@ only ever added; a month's `Spending` is their sum, kept beside them because a b
 every call.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Count, F, Q, Sum
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import ApiKey, LedgerEntry, Reservation, Spending, User
 from accounts.models.ledger import EntryKind, Priced
+from accounts.money import cost_micro, next_month, this_month
+from accounts.usage import totals_of
 from llmsite.core.bulk import insert
 from llmsite.core.errors import BudgetExhausted, BudgetReserved, BudgetTooSmall
 
-MICRO = Decimal(1_000_000)
-
 # Part of the caller's transaction where there is one. A savepoint would be two statements more for each call.
 _together = transaction.atomic(savepoint=False)
-
-
-# --- Money and months ----------------------------------------------------------------------------
-
-
-def cost_micro(*, input_tokens: int, output_tokens: int, input_price: Decimal, output_price: Decimal) -> int:
-    """What tokens cost, in millionths of the currency, rounded half up.
-
-    A price is per million tokens, so tokens × price is already in millionths.
-    """
-    exact = input_tokens * input_price + output_tokens * output_price
-    return int(exact.quantize(Decimal(1), ROUND_HALF_UP))
-
-
-def as_money(micro: int) -> str:
-    """Millionths as a decimal string in the site's CURRENCY: 1234 is "0.001234"."""
-    return f"{Decimal(micro) / MICRO:f}"
-
-
-def this_month() -> date:
-    """The first day of the month, in UTC."""
-    return timezone.now().astimezone(UTC).date().replace(day=1)
-
-
-def _next_month(month: date) -> date:
-    return (month + timedelta(days=31)).replace(day=1)
 
 
 # --- A call: reserve, settle, correct ------------------------------------------------------------
@@ -107,7 +81,7 @@ def _refusal(holder: str, reservation: Reservation, amount: int, budget: int) ->
     row = Spending.objects.filter(holder=holder, month=reservation.month).first()
     if row is not None and row.spent_micro + amount <= budget:
         return BudgetReserved()
-    return BudgetExhausted(retry_after=_seconds_until(_next_month(reservation.month)))
+    return BudgetExhausted(retry_after=_seconds_until(next_month(reservation.month)))
 
 
 @_together
@@ -326,92 +300,4 @@ def remaining(holder: User | ApiKey, *, month: date | None = None) -> Remaining:
         budget_micro=holder.monthly_budget_micro,
         spent_micro=row.spent_micro if row else 0,
         reserved_micro=row.reserved_micro if row else 0,
-    )
-
-
-# --- Usage ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """The sums of some calls, corrections included. `estimates` of the calls are our own counts as yet."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_micro: int = 0
-    estimates: int = 0
-
-    @property
-    def has_estimates(self) -> bool:
-        return self.estimates > 0
-
-    @property
-    def cost(self) -> str:
-        """The cost as a decimal string in CURRENCY."""
-        return as_money(self.cost_micro)
-
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(
-            calls=self.calls + other.calls,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cost_micro=self.cost_micro + other.cost_micro,
-            estimates=self.estimates + other.estimates,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What an account used in a month. Keys go by their public id; "" stands for calls without one."""
-
-    month: date
-    total: Totals
-    by_model: dict[str, Totals]
-    by_key: dict[str, Totals]
-
-
-_SUMS = {
-    "calls": Count("pk", filter=Q(kind=EntryKind.CALL)),
-    # Each call that is no estimate any more has exactly one such entry.
-    "finals": Count("pk", filter=Q(estimated=False)),
-    "sum_input_tokens": Sum("input_tokens", default=0),
-    "sum_output_tokens": Sum("output_tokens", default=0),
-    "sum_cost_micro": Sum("cost_micro", default=0),
-}
-
-
-def totals_of(call: UUID) -> Totals:
-    """What one call took, corrections included."""
-    return _totals(LedgerEntry.objects.filter(call=call).aggregate(**_SUMS))
-
-
-def usage_of(account: UUID, *, month: date | None = None) -> Usage:
-    """What the account of this pseudonym used in `month` (its first day), or in this one: one query."""
-    month = month or this_month()
-    entries = LedgerEntry.objects.filter(account=account, month=month)
-    rows = entries.order_by().values("model", "api_key").annotate(**_SUMS)
-    parts = [(row["model"], row["api_key"], _totals(row)) for row in rows]
-    return Usage(
-        month=month,
-        total=sum((totals for _, _, totals in parts), Totals()),
-        by_model=_by_name((model, totals) for model, _, totals in parts),
-        by_key=_by_name((key, totals) for _, key, totals in parts),
-    )
-
-
-def _by_name(parts: Iterable[tuple[str, Totals]]) -> dict[str, Totals]:
-    sums: dict[str, Totals] = {}
-    for name, totals in sorted(parts, key=lambda part: part[0]):
-        sums[name] = sums.get(name, Totals()) + totals
-    return sums
-
-
-def _totals(row: Mapping[str, Any]) -> Totals:
-    return Totals(
-        calls=row["calls"],
-        input_tokens=row["sum_input_tokens"],
-        output_tokens=row["sum_output_tokens"],
-        cost_micro=row["sum_cost_micro"],
-        estimates=row["calls"] - row["finals"],
     )

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.ledger import reserve
-from inference.cache.levels import Hit
+from inference.cache.levels import CachedHit
 from inference.context import estimated_prompt_tokens, most_prompt_tokens
 from inference.idempotency import claim
 from inference.models import TITLE_LENGTH, ChatModelConfig, Conversation, Generation, Message, Role
@@ -29,7 +29,7 @@ class Turn:
     generation: Generation
     conversation: Conversation
     user_message: Message | None
-    hit: Hit | None = None
+    hit: CachedHit | None = None
 
     @property
     def model(self) -> ChatModelConfig:
@@ -37,7 +37,7 @@ class Turn:
         return self.question.model
 
 
-async def admit(question: Question, *, hit: Hit | None = None) -> Turn:
+async def admit(question: Question, *, hit: CachedHit | None = None) -> Turn:
     """Store the question and reserve what its answer may cost; one from the cache costs nothing.
 
     Raises NotFound where its conversation is gone, AlreadyAsked where its idempotency key was claimed
@@ -87,7 +87,7 @@ def title_of(prompt: str) -> str:
 
 
 @transaction.atomic
-def _store(question: Question, hit: Hit | None) -> Turn:
+def _store(question: Question, hit: CachedHit | None) -> Turn:
     ask, parent = question.ask, question.place.parent
     now = timezone.now()
     conversation = _touched_conversation(question, now)

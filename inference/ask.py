@@ -68,7 +68,8 @@ class Ask:
     `regenerate` names an answer that gets a sibling; `prompt` is then unused. `history` are turns that
     a program sends along itself, before `prompt`, instead of naming a conversation; an empty `prompt` then
     means that the last of them (a tool's answer, say) is to be answered. `api_key` is the key that a program
-    asked with; the question counts in its budget too. Without `use_cache` the answer is a fresh one, and
+    asked with; the question counts in its budget too. Without `use_cache` the answer is a fresh one, without
+    `may_be_kept` the cache does not get it, and
     `choice` tells questions apart that are asked several times on purpose. `idempotency` is the key of a
     request that may come again (inference.idempotency).
     """
@@ -87,6 +88,7 @@ class Ask:
     sampling: Sampling = field(default_factory=Sampling)
     shape: Shape = field(default_factory=Shape)
     use_cache: bool = True
+    may_be_kept: bool = True
     choice: int = 0
     idempotency: Idempotency | None = None
     listed: bool = True

@@ -1,6 +1,7 @@
 """Who may answer a question, in their order: the model that was asked, then its fallbacks."""
 
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from channels.db import database_sync_to_async
 
@@ -9,23 +10,19 @@ from inference.context import most_prompt_tokens
 from inference.fallback import Answering, Candidate
 from inference.models import Generation
 from inference.question import Question, others
-from llmsite.core.errors import BudgetExhausted
 from llmsite.core.metrics import FALLBACKS
 
 
 async def candidates(question: Question, generation: Generation) -> AsyncGenerator[Candidate, None]:
     """The models one after the other, each made ready only when the ones before have failed.
 
-    A fallback that the caller may not ask, that cannot take the question, or that the budget does not bear is
-    left out.
+    A fallback that the caller may not ask, or that cannot take the question, is left out. What is set aside
+    for the call stands at the first model's prices until another one is really called.
     """
     yield Candidate(question.model, question.provider, question.request)
     async for other in others(question):
-        try:
-            await database_sync_to_async(_charge)(other, generation)
-        except BudgetExhausted:
-            continue
-        yield Candidate(other.model, other.provider, other.request)
+        charge = partial(database_sync_to_async(_charge), other, generation)
+        yield Candidate(other.model, other.provider, other.request, charge)
 
 
 def _charge(question: Question, generation: Generation) -> None:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 
 from inference.models import ChatModelConfig, ModelFallback, Version
 from inference.models.versions import version_bumped
-from llmsite.core.background import spawn
+from llmsite.core.background import in_any_thread, spawn
 from llmsite.core.errors import ModelNotFound
 
 log = structlog.get_logger("llmsite.catalogue")
@@ -97,7 +96,7 @@ class Catalogue:
     async def _read(self) -> Snapshot:
         while True:
             generation, began = self._generation, time.monotonic()
-            snapshot = await database_sync_to_async(_read_snapshot)(self._snapshot)
+            snapshot = await in_any_thread(_read_snapshot)(self._snapshot)
             if generation == self._generation:
                 break
         self._snapshot, self._read_at = snapshot, began

@@ -53,7 +53,11 @@ class ToolCallPiece:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete, or was stopped (`finish_reason` cancelled). Times are in milliseconds."""
+    """The answer is complete, or was stopped (`finish_reason` cancelled). Times are in milliseconds.
+
+    `stop_sequence` is the stop string that ended it, where the provider said which. It is not stored, so the
+    events that are told again do not have it; only the doors that speak a vendor's API tell it.
+    """
 
     type: ClassVar[str] = "finished"
     finish_reason: str
@@ -64,6 +68,7 @@ class Finished:
     cache: str | None = None
     context_trimmed: bool = False
     dropped_parameters: list[str] = field(default_factory=list)
+    stop_sequence: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ _KINDS: dict[str, type[Event]] = {
     kind.type: kind for kind in (Started, Delta, ToolCallPiece, Finished, Failed)
 }
 # Events are flat, and there is one for each token: `dataclasses.asdict` would take several times as long.
-_FIELDS = {kind: tuple(one.name for one in fields(kind)) for kind in _KINDS.values()}
+_FIELDS = {kind: tuple(one.name for one in fields(kind) if one.compare) for kind in _KINDS.values()}
 
 
 def from_dict(data: dict[str, Any]) -> Numbered:

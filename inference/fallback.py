@@ -7,7 +7,7 @@ circuits.py what is left alone.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
@@ -19,8 +19,15 @@ from django.conf import settings
 from inference.circuits import Deployment, Paused, Permit, circuits
 from inference.models import ChatModelConfig
 from inference.providers.base import ChatProvider, ChatRequest, Finished, ProviderEvent
-from inference.reactions import Reaction, react, react_late
-from llmsite.core.errors import NoProviderLeft, ProviderError, ProviderTimeout, SiteError, describe
+from inference.reactions import Reaction, may_have_cost, react, react_late
+from llmsite.core.errors import (
+    BudgetExhausted,
+    NoProviderLeft,
+    ProviderError,
+    ProviderTimeout,
+    SiteError,
+    describe,
+)
 
 log = structlog.get_logger("llmsite.fallback")
 
@@ -39,6 +46,9 @@ class Candidate:
     model: ChatModelConfig
     provider: ChatProvider
     request: ChatRequest
+    charge: Callable[[], Awaitable[None]] | None = None
+    """To be awaited before the first call: lets it be booked as this model's. Raises BudgetExhausted where
+    the budget does not bear it."""
 
     @property
     def deployment(self) -> Deployment:
@@ -46,7 +56,8 @@ class Candidate:
 
 
 class Attempt(TypedDict):
-    """A candidate that failed: the last error's code after so many calls, or `paused` after none."""
+    """A candidate that failed: the last error's code after so many calls, or after none: `paused`, or that
+    of a budget."""
 
     model: str
     provider: str
@@ -104,6 +115,7 @@ class _Chain:
         self.deadline = deadline
         self.attempts: list[Attempt] = []
         self._error: SiteError | None = None
+        self._may_have_cost = False
         self._pauses: dict[str, float] = {}
 
     async def __aenter__(self) -> None:
@@ -132,7 +144,13 @@ class _Chain:
             self._note(candidate, "paused", calls=0)
             return None
         try:
+            # Only now is it known that this one is called.
+            if candidate.charge is not None:
+                await candidate.charge()
             return await self._tries(candidate, permit)
+        except BudgetExhausted as exhausted:
+            self._note(candidate, describe(exhausted).code, calls=0)
+            return None
         finally:
             await circuits.give_back(permit)
 
@@ -169,10 +187,11 @@ class _Chain:
     async def _judge(self, candidate: Candidate, error: SiteError) -> Reaction:
         """Count the error where it belongs. Raises it where the question itself is at fault."""
         reaction, code = react(error), describe(error).code
+        self._may_have_cost = self._may_have_cost or may_have_cost(error)
         log.info("try_failed", model=candidate.model.alias, code=code, error=str(error))
         if not reaction.fall_back:
             await circuits.succeeded(candidate.deployment)  # It was there to refuse the question.
-            raise error
+            raise self._for_all_calls(error)
         await circuits.failed(candidate.deployment, reaction, code=code)
         return reaction
 
@@ -195,9 +214,14 @@ class _Chain:
     def _failure(self) -> SiteError:
         """What to tell when nobody is left: the first failure, or how long the shortest pause lasts."""
         if self._error is not None:
-            return self._error
+            return self._for_all_calls(self._error)
         provider = next(iter(self._pauses), "")
         return NoProviderLeft(provider=provider, retry_after=min(self._pauses.values(), default=1.0))
+
+    def _for_all_calls(self, error: SiteError) -> SiteError:
+        """`error`, which may have cost something where any call of the chain may have."""
+        error.may_have_cost = self._may_have_cost
+        return error
 
     def _left(self) -> float:
         return self.deadline - asyncio.get_running_loop().time()

@@ -16,8 +16,7 @@ from inference.hit_writer import hit_writer
 from inference.live import live_answers
 from inference.mirror import event_mirror
 from inference.models import Generation
-from inference.pipeline import answer, look_up
-from inference.question import prepare
+from inference.pipeline import answer, find_answer
 from inference.replay import replay
 from llmsite.core.background import run_apart, spawn
 from llmsite.core.errors import ServerRestarting, SiteError
@@ -42,7 +41,7 @@ async def start(ask: Ask, *, wait_for_first_piece: bool = False) -> Turn:
 
 
 async def _start(ask: Ask) -> tuple[Turn, asyncio.Future[SiteError | None]]:
-    question, hit = await look_up(await prepare(ask))
+    question, hit = await find_answer(ask)
     turn = await admit(question, hit=hit)
     opened: asyncio.Future[SiteError | None] = asyncio.get_running_loop().create_future()
     spawn(_write(turn, event_logs.open(turn.generation.pk), opened))

@@ -1,7 +1,7 @@
 """The rows of answers from the cache, many at a time: the same rows as of any other answer."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,36 +17,37 @@ from llmsite.core.bulk import insert
 
 
 def write(hits: Sequence[QuickHit]) -> None:
-    """Write the rows of all `hits`, but for those of people and keys that are gone by now."""
+    """Write the rows of all `hits` that are not there yet, but for those of people who are gone by now."""
     try:
         _write(hits)
     except IntegrityError:
-        for hit in _of_those_who_are_there(hits):
-            _write([hit])
+        _write_what_is_missing(hits)
+
+
+def _write_what_is_missing(hits: Sequence[QuickHit]) -> None:
+    ids = [hit.generation_id for hit in hits]
+    written = set(Generation.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    people = {hit.question.ask.user.pk for hit in hits}
+    there = set(User.objects.filter(pk__in=people).values_list("pk", flat=True))
+    wanted = {key.pk for hit in hits if (key := hit.question.ask.api_key) is not None}
+    keys = set(ApiKey.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    for hit in hits:
+        if hit.generation_id not in written and hit.question.ask.user.pk in there:
+            with suppress(IntegrityError):  # Who was there a moment ago has gone since.
+                _write([hit], gone_keys=wanted - keys)
 
 
 @transaction.atomic
-def _write(hits: Sequence[QuickHit]) -> None:
+def _write(hits: Sequence[QuickHit], *, gone_keys: Set[int] = frozenset()) -> None:
     insert(Conversation, [_conversation(hit) for hit in hits], common={"is_listed": False})
     insert(Message, [_question(hit) for hit in hits], common={"role": Role.USER})
     insert(Message, [_answer(hit) for hit in hits], common={"role": Role.ASSISTANT})
-    insert(Generation, [_generation(hit) for hit in hits], common={"status": Status.FINISHED})
+    insert(Generation, [_generation(hit, gone_keys) for hit in hits], common={"status": Status.FINISHED})
     book_free([(hit.generation_id, hit.asked_at, *_who(hit), hit.question.model) for hit in hits])
 
 
 def _who(hit: QuickHit) -> tuple[User, ApiKey | None]:
     return hit.question.ask.user, hit.question.ask.api_key
-
-
-def _of_those_who_are_there(hits: Sequence[QuickHit]) -> list[QuickHit]:
-    by_person = defaultdict(list)
-    for hit in hits:
-        by_person[hit.question.ask.user.pk].append(hit)
-    people = User.objects.filter(pk__in=by_person).values_list("pk", flat=True)
-    there = [hit for person in people for hit in by_person[person]]
-    wanted = {key.pk for hit in there if (key := hit.question.ask.api_key) is not None}
-    keys = set(ApiKey.objects.filter(pk__in=wanted).values_list("pk", flat=True))
-    return [hit for hit in there if (key := hit.question.ask.api_key) is None or key.pk in keys]
 
 
 def _conversation(hit: QuickHit) -> dict[str, Any]:
@@ -82,14 +83,15 @@ def _answer(hit: QuickHit) -> dict[str, Any]:
     }
 
 
-def _generation(hit: QuickHit) -> dict[str, Any]:
+def _generation(hit: QuickHit, gone_keys: Set[int]) -> dict[str, Any]:
     question, answer = hit.question, hit.hit.answer
     ask, model = question.ask, question.model
+    key = ask.api_key.pk if ask.api_key and ask.api_key.pk not in gone_keys else None
     return {
         "id": hit.generation_id,
         "message_id": hit.message_id,
         "user_id": ask.user.pk,
-        "api_key_id": ask.api_key and ask.api_key.pk,
+        "api_key_id": key,
         "door": ask.door,
         "request_id": ask.request_id,
         "model_alias": model.alias,

@@ -5,14 +5,15 @@ lose, and the calls were free.
 """
 
 import asyncio
+from uuid import UUID
 
 import structlog
-from channels.db import database_sync_to_async
-from django.db import Error as DatabaseFailure
 
 from inference.hit_rows import write
 from inference.hits import QuickHit
-from llmsite.core.background import spawn
+from inference.models import Status
+from llmsite.core.background import in_any_thread, spawn
+from llmsite.core.metrics import GENERATIONS
 
 log = structlog.get_logger("llmsite.hits")
 
@@ -20,7 +21,8 @@ FLUSH_SECONDS = 0.25
 BATCH = 500
 """So many are written in one transaction; who wants to add to a queue of ten batches waits."""
 MOST_WAITING = 10 * BATCH
-TRIES = 20
+WAITS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 20.0)
+"""Seconds between tries while the database is away: about a minute."""
 
 
 class HitWriter:
@@ -28,13 +30,15 @@ class HitWriter:
 
     def __init__(self) -> None:
         self._waiting: list[QuickHit] = []
+        self._batch: list[QuickHit] = []
         self._writing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._batch)
 
     async def add(self, hit: QuickHit) -> None:
         """Have `hit` written soon; only where the database cannot follow, this waits for it."""
+        GENERATIONS.labels(hit.question.model.provider, hit.question.model.alias, Status.FINISHED).inc()
         self._waiting.append(hit)
         if not self._is_writing():
             self._writing = spawn(self._write_soon())
@@ -46,9 +50,15 @@ class HitWriter:
         while self._writing is not None and self._is_writing():
             await asyncio.shield(self._writing)
 
+    async def written(self, pk: UUID) -> None:
+        """Wait for the rows of the conversation or the answer `pk`, where they are still to be written."""
+        if any(pk in (hit.conversation_id, hit.generation_id) for hit in (*self._batch, *self._waiting)):
+            await self.flush()
+
     def forget(self) -> None:
         """Write nothing of what waits; for tests."""
         self._waiting.clear()
+        self._batch = []
 
     def _is_writing(self) -> bool:
         task = self._writing
@@ -56,23 +66,25 @@ class HitWriter:
         return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
 
     async def _write_soon(self) -> None:
-        await asyncio.sleep(FLUSH_SECONDS)
         while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            await self._write(batch)
             if len(self._waiting) < BATCH:
-                await asyncio.sleep(FLUSH_SECONDS if self._waiting else 0)
+                await asyncio.sleep(FLUSH_SECONDS)
+            self._batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            await self._write(self._batch)
+            self._batch = []
 
     async def _write(self, batch: list[QuickHit]) -> None:
-        for _ in range(TRIES):
+        for wait in (*WAITS, None):
             try:
-                await database_sync_to_async(write)(batch)
-            except DatabaseFailure as error:
-                log.warning("hits_not_written", hits=len(batch), error=repr(error))
-                await asyncio.sleep(FLUSH_SECONDS)
+                await in_any_thread(write)(batch)
+            except Exception as error:
+                log.warning("hits_not_written", hits=len(batch), error=repr(error), retry_in=wait)
+                if wait is None:
+                    log.exception("hits_lost", hits=len(batch))
+                else:
+                    await asyncio.sleep(wait)
             else:
                 return
-        log.error("hits_lost", hits=len(batch))
 
 
 hit_writer = HitWriter()

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.utils import timezone
 
 from inference.ask import Ask
-from inference.cache.levels import Hit
+from inference.cache.levels import CachedHit
 from inference.events import Delta, Event, Finished, Started
 from inference.question import Question
 from llmsite.core.ids import new_uuid
@@ -25,7 +25,7 @@ def may_be_quick(ask: Ask) -> bool:
 class QuickHit:
     """One question that the cache has answered, and the ids that its rows will have."""
 
-    def __init__(self, question: Question, hit: Hit) -> None:
+    def __init__(self, question: Question, hit: CachedHit) -> None:
         self.question = question
         self.hit = hit
         self.conversation_id: UUID = new_uuid()

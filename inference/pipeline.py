@@ -8,7 +8,7 @@ status; a later one is a `Failed` event. However it ends, the end is recorded.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,8 @@ import structlog
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
-from inference.cache.levels import Hit, answer_cache
-from inference.cache.stage import Cached, Item, make_and_keep, through_cache, told
+from inference.cache.levels import CachedHit, answer_cache
+from inference.cache.stage import Cached, Item, make_and_keep, replayed, through_cache
 from inference.candidates import candidates, note_answering
 from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
 from inference.fallback import Answering, answer_from
@@ -48,7 +48,7 @@ class Completion:
 
 async def complete(ask: Ask) -> Completion:
     """Collect an answer. Leaving (cancellation) stops it upstream. Raises what `stream` raises."""
-    question, hit = await look_up(await prepare(ask))
+    question, hit = await find_answer(ask)
     if hit is not None and may_be_quick(ask):
         quick = QuickHit(question, hit)
         await hit_writer.add(quick)
@@ -78,7 +78,7 @@ async def stream(ask: Ask) -> AsyncGenerator[Event, None]:
 
     Raises what `prepare` and `admit` raise, and the SiteError that came before the first piece.
     """
-    question, hit = await look_up(await prepare(ask))
+    question, hit = await find_answer(ask)
     if hit is not None and may_be_quick(ask):
         quick = QuickHit(question, hit)
         await hit_writer.add(quick)
@@ -90,8 +90,14 @@ async def stream(ask: Ask) -> AsyncGenerator[Event, None]:
             yield event
 
 
-async def look_up(question: Question) -> tuple[Question, Hit | None]:
-    """The answer of the cache, where it may give one; and the question, as it is to be asked without."""
+async def find_answer(ask: Ask) -> tuple[Question, CachedHit | None]:
+    """The question as it is to be asked, and the cache's answer, where it has one and may give it.
+
+    Raises what `prepare` raises.
+    """
+    if ask.conversation is not None:
+        await hit_writer.written(ask.conversation)
+    question = await prepare(ask)
     lookup, may_look = question.lookup, question.ask.use_cache
     if lookup is not None and may_look and (hit := answer_cache.find_in_memory(lookup)) is not None:
         return question, hit
@@ -101,7 +107,7 @@ async def look_up(question: Question) -> tuple[Question, Hit | None]:
     return question, await answer_cache.find_further(question.lookup)
 
 
-async def _admit(question: Question, hit: Hit | None) -> Turn:
+async def _admit(question: Question, hit: CachedHit | None) -> Turn:
     """Admit; where the caller leaves meanwhile, the question that was stored is recorded as stopped."""
     admission = spawn(admit(question, hit=hit))
     try:
@@ -151,13 +157,18 @@ def _source(turn: Turn) -> AsyncGenerator[Any, None]:
     """Where the pieces come from."""
     question = turn.question
     if turn.hit is not None:
-        return told(turn.hit.answer, turn.hit.level)
+        return replayed(turn.hit.answer, turn.hit.level)
     make = partial(_make, turn)
     if question.lookup is None:
         return make()
     if not question.ask.use_cache:
         return make_and_keep(question.lookup, make)
-    return through_cache(question.lookup, make)
+    return through_cache(question.lookup, make, reach=_reach(question.ask))
+
+
+def _reach(ask: Ask) -> Hashable:
+    """Which models may answer: a key can be limited to some."""
+    return frozenset(ask.api_key.allowed_models) if ask.api_key else frozenset()
 
 
 def _make(turn: Turn) -> AsyncGenerator[Answering | ProviderEvent, None]:

@@ -22,6 +22,7 @@ def turns_of(preface: Sequence[dict[str, Any]]) -> list[ChatMessage]:
             turn["content"],
             tuple(ToolCall(**call) for call in turn.get("tool_calls", ())),
             turn.get("tool_call_id", ""),
+            turn.get("is_error", False),
         )
         for turn in preface
     ]
@@ -33,4 +34,6 @@ def _as_dict(turn: ChatMessage) -> dict[str, Any]:
         values["tool_calls"] = [asdict(call) for call in turn.tool_calls]
     if turn.tool_call_id:
         values["tool_call_id"] = turn.tool_call_id
+    if turn.is_error:
+        values["is_error"] = True
     return values

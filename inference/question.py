@@ -16,7 +16,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from inference.ask import Ask, NewestLeaf
-from inference.cache.key import Keyring, Scope
+from inference.cache.key import Keyring, Readers
 from inference.cache.levels import Lookup
 from inference.cache.word_gate import depends_on_the_moment, depends_on_the_person
 from inference.catalogue import Snapshot, catalogue
@@ -25,7 +25,7 @@ from inference.live import live_answers
 from inference.models import ChatModelConfig, Conversation, Message, Role, Version, access_conversation
 from inference.models.chat_models import CacheScope
 from inference.preface import turns_of
-from inference.providers import get_provider, ready_provider
+from inference.providers import address_of, get_provider, ready_provider
 from inference.providers.base import (
     TOOL_PARAMETERS,
     ChatMessage,
@@ -264,7 +264,8 @@ async def _fit(
 
 def _may_be_kept(question: Question) -> bool:
     ask = question.ask
-    return question.model.cache_scope != CacheScope.NOBODY and ask.regenerate is None and not ask.shape.tools
+    is_plain = ask.regenerate is None and not ask.shape.tools
+    return ask.may_be_kept and is_plain and question.model.cache_scope != CacheScope.NOBODY
 
 
 def without_lookup_of_the_moment(question: Question) -> Question:
@@ -275,7 +276,7 @@ def without_lookup_of_the_moment(question: Question) -> Question:
     """
     if question.lookup is None:
         return question
-    words = question.request.messages[-1].content
+    words = "\n".join(turn.content for turn in question.request.messages if turn.role == "user")
     is_shared = question.model.cache_scope == CacheScope.SITE
     if depends_on_the_moment(words) or (is_shared and depends_on_the_person(words)):
         return replace(question, lookup=None)
@@ -284,38 +285,40 @@ def without_lookup_of_the_moment(question: Question) -> Question:
 
 def _lookup(question: Question, *, epoch: int) -> Lookup:
     ask, model, request = question.ask, question.model, question.request
-    scope = _scope(question)
+    readers = _readers(question)
     terms = {
         "epoch": epoch,
         "provider": model.provider,
-        "base_url": model.base_url,
+        "address": address_of(model.provider, model.base_url),
         "revision": model.revision,
         "choice": ask.choice,
     }
-    key = _keyring.exact(scope, request, terms)
+    key = _keyring.exact(readers, request, terms)
     if not _words_may_differ(question):
         return Lookup(model=model.alias, key=key)
-    partition = _keyring.partition(scope, request, terms)
+    partition = _keyring.partition(readers, request, terms)
     return Lookup(model=model.alias, key=key, partition=partition, question=ask.prompt)
 
 
-def _scope(question: Question) -> Scope:
+def _readers(question: Question) -> Readers:
     """Who shares the answer: everybody only where it owes nothing to words of the person's own."""
     ask = question.ask
     is_bare = ask.system is None and not ask.history and question.place.conversation is None
     if question.model.cache_scope == CacheScope.SITE and is_bare:
-        return Scope(kind="site")
-    return Scope(kind="user", name=ask.user.pseudonym.hex)
+        return Readers(kind="site")
+    return Readers(kind="user", name=ask.user.pseudonym.hex)
 
 
 def _words_may_differ(question: Question) -> bool:
     if not (settings.SEMANTIC_CACHE and question.model.semantic_cache):
         return False
     turns = [message for message in question.request.messages if message.role != "system"]
+    # The one turn has to be the question alone: others that stood beside it are joined to it.
+    is_single = len(turns) == 1 and turns[0].content == question.ask.prompt
     temperature = question.request.temperature
-    return len(turns) == 1 and (temperature is None or temperature <= MOST_SEMANTIC_TEMPERATURE)
+    return is_single and (temperature is None or temperature <= MOST_SEMANTIC_TEMPERATURE)
 
 
 def cache_tag(user: Any) -> str:
     """By which everything that is kept for `user` alone begins."""
-    return _keyring.tag(Scope(kind="user", name=user.pseudonym.hex))
+    return _keyring.tag(Readers(kind="user", name=user.pseudonym.hex))

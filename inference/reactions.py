@@ -8,19 +8,26 @@
 | key refused, no money left (401, 402, 403) | no    | yes        | at once, the address; staff is told    |
 | no such model (404)                        | no    | yes        | at once, the model; staff is told      |
 | no first piece in time                     | no    | yes        | after five in a row, the model         |
-| our own queue is full, no key is set       | no    | yes        | no                                     |
+| no place in our own queue, no key is set   | no    | yes        | no                                     |
+| no connection, and our own loop was late   | yes   | yes        | no                                     |
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
 from llmsite.core.errors import (
+    ContextLengthExceeded,
     LocalModelUnavailable,
+    NoProviderLeft,
+    ProviderAddressRefused,
     ProviderBusy,
+    ProviderError,
     ProviderFailure,
     ProviderNotConfigured,
+    ProviderRateLimited,
     ProviderRejected,
     ProviderTimeout,
+    ProviderUnavailable,
     SiteError,
 )
 
@@ -36,6 +43,17 @@ _ACCOUNT = frozenset({401, 402, 403, 429})
 """With these statuses a `ProviderRejected` is about the key and what it may spend."""
 _PLACE = frozenset({404, 405, 410})
 """And with these about a model or an address that is not there, as with a redirect."""
+
+_REFUSALS = (
+    ContextLengthExceeded,
+    NoProviderLeft,
+    ProviderAddressRefused,
+    ProviderBusy,
+    ProviderNotConfigured,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 
 
 class Blame(Enum):
@@ -66,7 +84,9 @@ def react(error: SiteError) -> Reaction:
         return _USERS_FAULT
     if isinstance(error, ProviderRejected):
         return _rejected(error.data.get("status", 400))
-    if isinstance(error, ProviderBusy | ProviderNotConfigured):
+    if isinstance(error, ProviderBusy):
+        return Reaction(retry=error.data.get("phase") == "connect")
+    if isinstance(error, ProviderNotConfigured):
         return Reaction()
     if isinstance(error, ProviderTimeout):
         if error.data.get("phase") == "total":
@@ -84,6 +104,21 @@ def react_late(error: SiteError) -> Reaction:
     if slow or not isinstance(error, ProviderFailure):
         return _USERS_FAULT
     return Reaction(fall_back=False, blame=Blame.MODEL)
+
+
+def may_have_cost(error: SiteError) -> bool:
+    """Whether somebody may have worked on the prompt before `error` came in place of the first piece.
+
+    One that was not reached, or said no, has not. One that broke its promise of an answer (status 200) may
+    have, and so may one that we left. An error that stands for several calls says it itself.
+    """
+    if error.may_have_cost is not None:
+        return error.may_have_cost
+    if isinstance(error, ProviderTimeout):
+        return error.data.get("phase") != "connect"
+    if isinstance(error, ProviderError):
+        return error.data.get("status", 200) == 200
+    return not isinstance(error, _REFUSALS)
 
 
 def _rejected(status: int) -> Reaction:

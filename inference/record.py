@@ -13,20 +13,11 @@ from inference.events import Failed, Finished
 from inference.live import LiveAnswer, live_answers
 from inference.models import Generation, Status
 from inference.providers import base
+from inference.reactions import may_have_cost
 from llmsite.core.background import run_apart
 from llmsite.core.errors import (
-    ContextLengthExceeded,
     Interrupted,
-    NoProviderLeft,
-    ProviderAddressRefused,
-    ProviderBusy,
-    ProviderError,
     ProviderFailure,
-    ProviderNotConfigured,
-    ProviderRateLimited,
-    ProviderRejected,
-    ProviderTimeout,
-    ProviderUnavailable,
     ServerRestarting,
     SiteError,
     describe,
@@ -39,17 +30,6 @@ SAVE_DELAYS = (0.2, 0.5, 1.0, 2.0)
 """Seconds between tries to store an end while the database is away."""
 COUNT_SECONDS = 0.5
 """How long a provider may take to count the tokens of an answer that broke off; then they are estimated."""
-
-_REFUSALS = (
-    ContextLengthExceeded,
-    NoProviderLeft,
-    ProviderAddressRefused,
-    ProviderBusy,
-    ProviderNotConfigured,
-    ProviderRateLimited,
-    ProviderRejected,
-    ProviderUnavailable,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +138,8 @@ def _tokens(prompt: int, reply: int, *, estimated: bool) -> dict[str, Any]:
 
 
 def _was_refused(error: SiteError | None) -> bool:
-    """Whether the provider was not reached, or said no: then it has worked on nothing.
-
-    One that broke its promise of an answer (status 200) may have, and so may one that we left.
-    """
-    if isinstance(error, ProviderTimeout):
-        return error.data.get("phase") == "connect"
-    if isinstance(error, ProviderError):
-        return error.data.get("status", 200) != 200
-    return isinstance(error, _REFUSALS)
+    """Whether nobody upstream was reached, or all said no: then nobody has worked on anything."""
+    return error is not None and not may_have_cost(error)
 
 
 async def _count(turn: Turn, live: LiveAnswer) -> tuple[int, int]:

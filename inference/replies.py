@@ -1,18 +1,22 @@
 """A whole answer as programs get it: its body and its headers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from inference.events import Started
+from inference.events import Finished, Started
 from inference.models import Generation
+
+T = TypeVar("T", Started, Finished)
+
+
+def deciding(choices: Sequence[T]) -> T:
+    """The choice that tells how all were answered: where only some come from the cache, one that does not."""
+    return next((one for one in choices if not one.cache), choices[0])
 
 
 def llmsite_headers(choices: Sequence[Started], *, cost: str | None = None) -> dict[str, str]:
-    """What a program can learn of how it was answered; of a call that is not free the end knows the cost.
-
-    Where some of the choices come from the cache only, they are those of one that does not.
-    """
-    started = next((one for one in choices if not one.cache), choices[0])
+    """What a program can learn of how it was answered; of a call that is not free the end knows the cost."""
+    started = deciding(choices)
     headers = {
         # Header values are Latin-1; an alias may be anything.
         "x-llmsite-model": started.model.encode("ascii", "backslashreplace").decode(),

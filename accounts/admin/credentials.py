@@ -12,9 +12,9 @@ from accounts.admin.base import HistoryAdmin
 from accounts.audit import record
 from accounts.authentication import user_of
 from accounts.keys import revoke_key
-from accounts.ledger import as_money
 from accounts.models import ApiKey, Session
 from accounts.models.audit import AuditKind
+from accounts.money import as_money
 from accounts.roles import may_manage
 
 

@@ -16,8 +16,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import HistoryAdmin
 from accounts.audit import as_json_lines
-from accounts.ledger import as_money
 from accounts.models import AuditEvent, LedgerEntry, User
+from accounts.money import as_money
 
 LINES_AT_ONCE = 500
 

@@ -27,9 +27,9 @@ from accounts.admin.base import RecordedAdmin, record_rights
 from accounts.audit import acting, record
 from accounts.authentication import user_of
 from accounts.erasure import erase, require_another_administrator
-from accounts.ledger import MICRO, as_money
 from accounts.models import Team, User
 from accounts.models.audit import AuditKind
+from accounts.money import MICRO, as_money
 from accounts.roles import may_grant, may_manage, names_of
 from llmsite.core.errors import LastAdministrator, SiteError, describe
 from llmsite.core.rates import normal_rate

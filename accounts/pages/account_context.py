@@ -13,12 +13,14 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from accounts.ledger import Remaining, Totals, as_money, remaining, this_month, usage_of
+from accounts.ledger import Remaining, remaining
 from accounts.models import ApiKey, Session, User
 from accounts.models.api_keys import Scope
+from accounts.money import as_money, this_month
 from accounts.pages.account_forms import DeletionForm, EmailForm, KeyForm
 from accounts.pages.devices import device_name
 from accounts.prices import unpriced_models
+from accounts.usage import Totals, usage_of
 
 SIGN_INS_SHOWN = 50
 

@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy
 
 from accounts.forms import CurrentPasswordField
 from accounts.key_choices import offered_models
-from accounts.ledger import MICRO
 from accounts.models import Scope, User
+from accounts.money import MICRO
 from llmsite.core.rates import normal_rate
 
 

@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import ledger
+from accounts import ledger, money
 from accounts.keys import create_key, find_key
 from accounts.models import ApiKey, AuditEvent, Session, Team, User
 from accounts.pages.devices import device_name
@@ -403,7 +403,7 @@ class TestUsage:
         assert "<meter" not in page
 
     def test_other_months_are_a_link_away(self, visitor, alice):
-        this_month = ledger.this_month()
+        this_month = money.this_month()
         last_month = (this_month - timedelta(days=1)).replace(day=1)
         User.objects.filter(pk=alice.pk).update(date_joined=datetime(2025, 1, 1, tzinfo=UTC))
         use(alice)

@@ -10,10 +10,11 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from accounts import ledger
 from accounts.keys import create_key
-from accounts.ledger import as_money, correct, cost_micro, remaining, reserve, settle, usage_of
+from accounts.ledger import correct, remaining, reserve, settle
 from accounts.models import LedgerEntry, Reservation, Spending
+from accounts.money import as_money, cost_micro
+from accounts.usage import Totals, usage_of
 from llmsite.core.errors import BudgetExhausted, BudgetReserved, BudgetTooSmall
 
 PRICES = {"input_price": Decimal("3"), "output_price": Decimal("15")}
@@ -353,9 +354,7 @@ class TestUsage:
         with django_assert_num_queries(1):
             usage = usage_of(alice.pseudonym)
 
-        assert usage.total == ledger.Totals(
-            calls=3, input_tokens=32, output_tokens=8, cost_micro=216, estimates=1
-        )
+        assert usage.total == Totals(calls=3, input_tokens=32, output_tokens=8, cost_micro=216, estimates=1)
         assert usage.total.cost == "0.000216"
         assert {name: totals.calls for name, totals in usage.by_model.items()} == {"claude": 2, "opus": 1}
         assert {name: totals.cost_micro for name, totals in usage.by_key.items()} == {
@@ -368,7 +367,7 @@ class TestUsage:
     def test_nothing_used_is_nothing(self, alice):
         usage = usage_of(alice.pseudonym)
 
-        assert usage.total == ledger.Totals()
+        assert usage.total == Totals()
         assert (usage.by_model, usage.by_key) == ({}, {})
 
 

@@ -31,7 +31,7 @@ def message(completion: Completion, end: Finished) -> dict[str, Any]:
     return {
         **_frame(completion.started),
         "content": content,
-        "stop_reason": _STOP_REASONS[end.finish_reason],
+        **_stop(end),
         "usage": _usage(end),
         "llmsite": _ours(completion.started, end),
     }
@@ -75,9 +75,8 @@ class MessageWriter:
                 yield _delta(self._calls[told_event.index], delta)
         elif isinstance(told_event, Finished):
             yield from self._close_block()
-            end = {"stop_reason": _STOP_REASONS[told_event.finish_reason], "stop_sequence": None}
             ours = _ours(self._started, told_event)
-            yield event("message_delta", delta=end, usage=_usage(told_event), llmsite=ours)
+            yield event("message_delta", delta=_stop(told_event), usage=_usage(told_event), llmsite=ours)
             yield event("message_stop")
         elif isinstance(told_event, Failed):
             error = ANTHROPIC.error(told(told_event.code, told_event.message), told_event.request_id)
@@ -118,6 +117,13 @@ def _frame(started: Started) -> dict[str, Any]:
         "model": started.model,
         "stop_sequence": None,
     }
+
+
+def _stop(end: Finished) -> dict[str, str | None]:
+    """Why it ended; most providers do not say whether a stop string was met, or which."""
+    if end.stop_sequence:
+        return {"stop_reason": "stop_sequence", "stop_sequence": end.stop_sequence}
+    return {"stop_reason": _STOP_REASONS[end.finish_reason], "stop_sequence": None}
 
 
 def _usage(end: Finished) -> dict[str, int]:

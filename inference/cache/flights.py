@@ -1,14 +1,17 @@
-"""Single flight: of equal questions at the same time one is put to a model, and all follow its answer."""
+"""Single flight: of equal questions at the same time one is put to a model, and all follow its answer.
+
+The call belongs to none of them. Whoever leaves leaves the others to it, and with the last one it ends; who
+reads slowly keeps nobody waiting.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Hashable
+from contextlib import aclosing, suppress
+from typing import Any
 
 from inference.cache.answers import CachedAnswer
 from inference.cache.shared import LEASE_SECONDS, SharedCache
-from inference.fallback import Answering
-from inference.providers.base import Finished, ProviderEvent
-from llmsite.core.errors import SiteError, UpstreamCut
+from llmsite.core.background import spawn
 
 POLL_SECONDS = 0.1
 """How often a process looks whether another one has the answer by now."""
@@ -16,57 +19,69 @@ WAIT_SECONDS = 5.0
 """How long it looks: of an answer that is made elsewhere nothing is seen before its end."""
 
 
-class GivenUp(Exception):
-    """The flight ended before its first piece, and without an error: one of those who waited may set out."""
-
-
 class Flight:
-    """An answer that is being made here, piece by piece, for everybody who follows."""
+    """An answer that is being made here, piece by piece, for everybody aboard."""
 
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.is_kept = False
-        """Whether the whole answer has gone to the cache."""
-        self._events: list[Answering | ProviderEvent] = []
-        self._error: SiteError | None = None
+    def __init__(self, events: AsyncGenerator[Any, None], on_end: Callable[[], None]) -> None:
+        self._events: list[Any] = []
+        self._error: Exception | None = None
         self._is_over = False
-        self._news: asyncio.Event | None = None
+        self._aboard = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._on_end = on_end
+        self._carrier = spawn(self._carry(events))
 
-    def tell(self, event: Answering | ProviderEvent) -> None:
-        self._events.append(event)
-        self._wake()
+    def board(self) -> None:
+        """Be counted from now on; `follow` ends that."""
+        self._aboard += 1
 
-    def end(self, error: SiteError | None = None) -> None:
-        self._is_over, self._error = True, error
-        self._wake()
-
-    async def follow(self) -> AsyncGenerator[Answering | ProviderEvent, None]:
-        """The events from the first, as they come. Raises the flight's SiteError, or GivenUp."""
+    async def follow(self) -> AsyncGenerator[Any, None]:
+        """The events from the first, as they come, for one who has boarded. Raises what ended them."""
         at = 0
-        while True:
-            while at < len(self._events):
-                yield self._events[at]
-                at += 1
-            if self._is_over:
-                break
-            self._news = self._news or asyncio.Event()
-            await self._news.wait()
-        if self._error is not None:
-            raise self._error
-        if not self._events:
-            raise GivenUp
-        if not isinstance(self._events[-1], Finished):
-            raise UpstreamCut(provider=_provider(self._events[0]), detail="who asked first has left")
+        try:
+            while True:
+                while at < len(self._events):
+                    yield self._events[at]
+                    at += 1
+                if self._is_over:
+                    break
+                waiter = asyncio.get_running_loop().create_future()
+                self._waiting.append(waiter)
+                await waiter
+            if self._error is not None:
+                # The same error for all; without the way it took to those before.
+                raise self._error.with_traceback(None)
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        self._aboard -= 1
+        if self._aboard or self._is_over:
+            return
+        self._on_end()  # First: who comes now must not find what is being given up.
+        self._carrier.cancel()
+        # Until the call is closed, upstream too.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([self._carrier])
+
+    async def _carry(self, events: AsyncGenerator[Any, None]) -> None:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    self._events.append(event)
+                    self._wake()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._is_over = True
+            self._on_end()
+            self._wake()
 
     def _wake(self) -> None:
-        # Nearly always nobody follows, and a piece costs no more than its place in a list.
-        if self._news is not None:
-            self._news.set()
-            self._news = None
-
-
-def _provider(event: Answering | ProviderEvent) -> str:
-    return event.candidate.model.provider if isinstance(event, Answering) else ""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Flights:
@@ -74,33 +89,32 @@ class Flights:
 
     def __init__(self, shared: SharedCache) -> None:
         self._shared = shared
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def find(self, key: str) -> Flight | None:
-        return self._flights.get(key)
+    def board(self, key: Hashable) -> Flight | None:
+        """The flight of `key`, with the caller aboard; None where there is none."""
+        flight = self._flights.get(key)
+        if flight is not None:
+            flight.board()
+        return flight
 
-    @contextmanager
-    def depart(self, key: str) -> Iterator[Flight]:
-        """Make the answer of `key` in the name of all who ask for it; within, `tell` it."""
-        flight = self._flights[key] = Flight(key)
-        failure: SiteError | None = None
-        try:
-            yield flight
-        except SiteError as error:
-            failure = error
-            raise
-        finally:
-            # First, so that who is woken by its end finds the next one or none.
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-            flight.end(failure)
+    def depart(self, key: Hashable, events: AsyncGenerator[Any, None]) -> Flight:
+        """A new flight that carries `events`, with the caller aboard."""
+        flight = self._flights[key] = Flight(events, lambda: self._forget(key, flight))
+        flight.board()
+        return flight
+
+    def _forget(self, key: Hashable, flight: Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
     async def answer_of_another_process(self, key: str) -> CachedAnswer | None:
         """Wait a little while another process makes the answer; None where this one is to make it."""
-        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + WAIT_SECONDS
         while self._shared.enabled:
             is_ours = await self._shared.claim(key)
             # After the claim: whoever had it before may have come to the end since.
@@ -108,7 +122,7 @@ class Flights:
                 if is_ours:
                     await self._shared.release(key)
                 return answer
-            if is_ours or asyncio.get_running_loop().time() > deadline:
+            if is_ours or clock() > deadline:
                 break
             await asyncio.sleep(POLL_SECONDS)
         return None

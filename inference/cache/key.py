@@ -7,13 +7,15 @@ site: nobody who reads the store learns a question from it, or can put an answer
 import hashlib
 import hmac
 import json
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
 from inference.providers.base import ChatMessage, ChatRequest
+
+Terms = Mapping[str, Any]
+Turns = tuple[ChatMessage, ...]
 
 _NOT_IN_KEY = frozenset({"messages", "request_id"})
 """The messages are written out by `_turn`; the id of a request changes nothing in its answer."""
@@ -22,7 +24,7 @@ _PARAMETERS = tuple(field.name for field in fields(ChatRequest) if field.name no
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class Readers:
     """Who shares an answer: `kind` is `user` or `site`, `name` the user's pseudonym or empty."""
 
     kind: str
@@ -36,33 +38,31 @@ class Keyring:
     secret: bytes
 
     @lru_cache(maxsize=4096)  # noqa: B019 - there is one keyring, as old as the process
-    def tag(self, scope: Scope) -> str:
-        """The first part of all keys of a scope, by which its answers can be found and erased."""
-        return self._digest(["scope", scope.kind, scope.name])[:16]
+    def tag(self, readers: Readers) -> str:
+        """The first part of all keys of these readers, by which its answers can be found and erased."""
+        return self._digest(["scope", readers.kind, readers.name])[:16]
 
-    def exact(self, scope: Scope, request: ChatRequest, terms: Mapping[str, Any]) -> str:
+    def exact(self, readers: Readers, request: ChatRequest, terms: Terms) -> str:
         """The key of one request. `terms` is what else an answer depends on, such as versions."""
-        return f"{self.tag(scope)}:{self._digest(_parts('exact', scope, request, terms, request.messages))}"
+        return self._named("exact", readers, request, terms, request.messages)
 
-    def partition(self, scope: Scope, request: ChatRequest, terms: Mapping[str, Any]) -> str:
+    def partition(self, readers: Readers, request: ChatRequest, terms: Terms) -> str:
         """What requests share that differ in the words of their last question alone."""
         before = request.messages[:-1]
-        return f"{self.tag(scope)}:{self._digest(_parts('partition', scope, request, terms, before))}"
+        return self._named("partition", readers, request, terms, before)
+
+    def _named(self, kind: str, readers: Readers, request: ChatRequest, terms: Terms, turns: Turns) -> str:
+        # Every parameter of a request is in its key, so one that is added later is there by itself.
+        parameters = {name: getattr(request, name) for name in _PARAMETERS}
+        whose = [kind, readers.kind, readers.name]
+        return (
+            f"{self.tag(readers)}:{self._digest([whose, terms, parameters, [_turn(turn) for turn in turns]])}"
+        )
 
     def _digest(self, parts: list[Any]) -> str:
         # JSON keeps the parts apart: ("ab", "c") and ("a", "bc") are different texts.
         text = _ENCODER.encode(parts)
-        if not text.isascii():
-            text = unicodedata.normalize("NFC", text)
         return hmac.new(self.secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-
-
-def _parts(
-    kind: str, scope: Scope, request: ChatRequest, terms: Mapping[str, Any], turns: tuple[ChatMessage, ...]
-) -> list[Any]:
-    # Every parameter of a request is in its key, so one that is added later is there by itself.
-    parameters = {name: getattr(request, name) for name in _PARAMETERS}
-    return [kind, scope.kind, scope.name, terms, parameters, [_turn(turn) for turn in turns]]
 
 
 def _turn(turn: ChatMessage) -> list[Any]:

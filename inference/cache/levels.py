@@ -31,7 +31,7 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class CachedHit:
     """An answer from the cache, and from where."""
 
     answer: CachedAnswer
@@ -46,29 +46,26 @@ class AnswerCache:
         self.memory = MemoryCache(settings.CACHE_L1_SIZE)
         self.shared = SharedCache((lambda: caches["answers"]) if settings.REDIS_URL else None)
 
-    def find_in_memory(self, lookup: Lookup) -> Hit | None:
+    def find_in_memory(self, lookup: Lookup) -> CachedHit | None:
         answer = self.memory.find(lookup.key)
         if answer is None:
             return None
         CACHE_REQUESTS.labels("l1", "hit").inc()
-        return Hit(answer, "l1")
+        return CachedHit(answer, "l1")
 
-    async def find_further(self, lookup: Lookup) -> Hit | None:
+    async def find_further(self, lookup: Lookup) -> CachedHit | None:
         """What the other levels have; an answer from level 2 is then kept here as well."""
-        hit = await self._find_shared(lookup) or await self._find_alike(lookup)
-        if hit is None:
-            CACHE_REQUESTS.labels("all", "miss").inc()
-        return hit
+        return await self._find_shared(lookup) or await self._find_alike(lookup)
 
-    async def _find_shared(self, lookup: Lookup) -> Hit | None:
+    async def _find_shared(self, lookup: Lookup) -> CachedHit | None:
         answer = await self.shared.find(lookup.key)
         if answer is None:
             return None
         self.memory.keep(answer, seconds=answer.expires_in(settings.CACHE_TTL))
         CACHE_REQUESTS.labels("l2", "hit").inc()
-        return Hit(answer, "l2")
+        return CachedHit(answer, "l2")
 
-    async def _find_alike(self, lookup: Lookup) -> Hit | None:
+    async def _find_alike(self, lookup: Lookup) -> CachedHit | None:
         """An answer to other words of the same meaning; it is not kept under these, being no exact one."""
         if not lookup.partition:
             return None
@@ -77,7 +74,7 @@ class AnswerCache:
         if alike is None or answer is None or answer.expires_in(settings.CACHE_TTL) <= 0:
             return None
         CACHE_REQUESTS.labels("l3", "hit").inc()
-        return Hit(answer, "l3", alike.similarity)
+        return CachedHit(answer, "l3", alike.similarity)
 
     def keep(self, lookup: Lookup, answer: CachedAnswer) -> None:
         """Keep a new answer on all levels; the further ones learn it in the background."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+import structlog
 from redis.exceptions import RedisError
 
 from accounts.limits.shared_redis import Outage
@@ -21,7 +22,11 @@ T = TypeVar("T")
 THREADS = 8
 LEASE_SECONDS = 10
 """How long the mark of an answer that is being made outlives a process that died."""
+SCAN = 10_000
+"""How many keys Redis looks through at once, where some are to be found by their beginning."""
 _MAKING = "making:"
+
+log = structlog.get_logger("llmsite.cache")
 
 
 class SharedCache:
@@ -59,14 +64,17 @@ class SharedCache:
 
     async def forget(self, prefix: str = "") -> int | None:
         """Delete the answers whose key begins with `prefix`; None where Redis could not be asked."""
-        return await self._run(lambda store: store.delete_pattern(f"{prefix}*"), None)
+        return await self._run(lambda store: store.delete_pattern(f"{prefix}*", itersize=SCAN), None)
 
     def forget_in_thread(self, prefix: str) -> int:
         """`forget` for code in a thread. Raises RedisError where Redis could not be asked."""
-        return self._store().delete_pattern(f"{prefix}*") if self._store else 0
+        return self._store().delete_pattern(f"{prefix}*", itersize=SCAN) if self._store else 0
 
     async def count(self) -> int | None:
-        return await self._run(lambda store: sum(1 for _ in store.iter_keys("*")), None)
+        return await self._run(
+            lambda store: sum(not key.startswith(_MAKING) for key in store.iter_keys("*", itersize=SCAN)),
+            None,
+        )
 
     async def _run(self, call: Callable[[Any], T], otherwise: T) -> T:
         """`call` in a thread; `otherwise` where there is no Redis."""
@@ -80,6 +88,10 @@ class SharedCache:
         except (RedisError, OSError) as error:
             self.outage.failed(error)
             return otherwise
+        except ValueError as error:
+            # What lies there is not ours, or was damaged; Redis itself is well.
+            log.warning("cached_answer_unreadable", error=repr(error))
+            answer = otherwise
         self.outage.worked()
         return answer
 

@@ -2,24 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from inference.cache.answers import MOST_CHARACTERS, CachedAnswer
-from inference.cache.flights import Flight, Flights, GivenUp
+from inference.cache.flights import Flights
 from inference.cache.levels import Level, Lookup, answer_cache
 from inference.fallback import Answering
 from inference.providers.base import Finished, ProviderEvent, TextDelta, ToolCallDelta, Usage
 from llmsite.core.background import spawn
+from llmsite.core.metrics import CACHE_REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """Comes before an answer that costs its reader nothing; without a level where it will cost after all."""
+    """Comes before an answer that costs its reader nothing."""
 
-    level: Level | Literal[""]
+    level: Level
 
 
 Item = Cached | Answering | ProviderEvent
@@ -30,7 +30,7 @@ flights = Flights(answer_cache.shared)
 _KEPT_REASONS = frozenset({"stop", "length"})
 
 
-async def told(answer: CachedAnswer, level: Level) -> AsyncGenerator[Item, None]:
+async def replayed(answer: CachedAnswer, level: Level) -> AsyncGenerator[Item, None]:
     """A cached answer in the pieces in which it once came."""
     yield Cached(level)
     for piece in answer.pieces():
@@ -38,66 +38,60 @@ async def told(answer: CachedAnswer, level: Level) -> AsyncGenerator[Item, None]
     yield Finished(answer.finish_reason, Usage(answer.input_tokens, answer.output_tokens))  # type: ignore[arg-type]
 
 
-async def through_cache(lookup: Lookup, make: Make) -> AsyncGenerator[Item, None]:
+async def through_cache(lookup: Lookup, make: Make, *, reach: Hashable) -> AsyncGenerator[Item, None]:
     """The answer to a question: one that is kept, one that is being made already, or what `make` makes.
 
-    The levels were asked a moment ago. Raises what `make` raises, also where it was somebody else's that this
-    question followed.
+    The levels were asked a moment ago. `reach` says which models the caller may ask: only callers who may ask
+    the same ones follow each other. Raises what `make` raises, also where it was somebody else's.
     """
-    while (flight := flights.find(lookup.key)) is not None:
+    place = (lookup.key, reach)
+    flight = flights.board(place)
+    if flight is not None:
+        CACHE_REQUESTS.labels("l1", "hit").inc()
         yield Cached("l1")
-        try:
-            async with aclosing(flight.follow()) as events:
-                async for event in events:
-                    yield event
-            return
-        except GivenUp:
-            yield Cached("")
-    # Whoever made it may have come to the end since.
-    if (hit := answer_cache.find_in_memory(lookup)) is not None:
-        async with aclosing(told(hit.answer, hit.level)) as items:
+    elif (hit := answer_cache.find_in_memory(lookup)) is not None:
+        # Whoever made it has come to the end since.
+        async with aclosing(replayed(hit.answer, hit.level)) as items:
             async for item in items:
                 yield item
         return
-    with flights.depart(lookup.key) as flight:
-        async with aclosing(_made(lookup, make, flight)) as items:
-            async for item in items:
-                yield item
+    else:
+        CACHE_REQUESTS.labels("all", "miss").inc()
+        flight = flights.depart(place, _made(lookup, make))
+    async with aclosing(flight.follow()) as items:
+        async for item in items:
+            yield item
 
 
-async def _made(lookup: Lookup, make: Make, flight: Flight) -> AsyncGenerator[Item, None]:
+async def _made(lookup: Lookup, make: Make) -> AsyncGenerator[Item, None]:
     """What another process has made meanwhile, or what this one makes."""
-    if (answer := await flights.answer_of_another_process(lookup.key)) is not None:
-        async with aclosing(told(answer, "l2")) as items:
+    answer = await flights.answer_of_another_process(lookup.key)
+    if answer is not None:
+        async with aclosing(replayed(answer, "l2")) as items:
             async for item in items:
-                if not isinstance(item, Cached):
-                    flight.tell(item)
                 yield item
         return
-    async with _claimed(flight), aclosing(make_and_keep(lookup, make, flight)) as events:
+    async with _claimed(lookup.key), aclosing(make_and_keep(lookup, make)) as events:
         async for event in events:
-            flight.tell(event)
             yield event
 
 
 @asynccontextmanager
-async def _claimed(flight: Flight) -> AsyncIterator[None]:
+async def _claimed(key: str) -> AsyncIterator[None]:
     """Hold the claim among all processes. An answer that is kept gives it up itself, when level 2 has it."""
     if not answer_cache.shared.enabled:
         yield
         return
-    renewal = asyncio.create_task(flights.keep_claim(flight.key))
+    renewal = asyncio.create_task(flights.keep_claim(key))
     try:
         yield
     finally:
         renewal.cancel()
-        if not flight.is_kept:
-            spawn(answer_cache.shared.release(flight.key))
+        if answer_cache.memory.find(key) is None:
+            spawn(answer_cache.shared.release(key))
 
 
-async def make_and_keep(
-    lookup: Lookup, make: Make, flight: Flight | None = None
-) -> AsyncGenerator[Answering | ProviderEvent, None]:
+async def make_and_keep(lookup: Lookup, make: Make) -> AsyncGenerator[Answering | ProviderEvent, None]:
     """What `make` makes; where it is whole and may be kept, the cache has it before its end is told."""
     pieces: list[str] = []
     is_ours = True
@@ -112,8 +106,6 @@ async def make_and_keep(
                 is_ours = False
             elif is_ours and _is_worth_keeping(pieces, event):
                 answer_cache.keep(lookup, _answer(lookup, pieces, event))
-                if flight is not None:
-                    flight.is_kept = True
             yield event
 
 

@@ -9,8 +9,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.ledger import as_money, settle, totals_of
+from accounts.ledger import settle
 from accounts.models import ApiKey, User
+from accounts.money import as_money
+from accounts.usage import totals_of
 from inference.models.conversations import Message
 from llmsite.core.errors import NotFound, message_of
 

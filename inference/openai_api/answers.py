@@ -10,6 +10,7 @@ from typing import Any
 from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
 from inference.pipeline import Completion
 from inference.providers.base import ToolCall
+from inference.replies import deciding
 from inference.together import joined_calls
 from llmsite.core.dialects import OPENAI
 from llmsite.core.errors import told
@@ -80,11 +81,12 @@ class Frame:
 
     def _ours(self, ends: Sequence[Finished]) -> dict[str, Any]:
         """How it was answered, beside what the format knows; clients pass over fields they do not know."""
+        end = deciding(ends)
         ours = {
-            "cache": ends[0].cache,
+            "cache": end.cache,
             "cost": cost(ends),
-            "dropped_parameters": ends[0].dropped_parameters,
-            "context_trimmed": ends[0].context_trimmed,
+            "dropped_parameters": end.dropped_parameters,
+            "context_trimmed": end.context_trimmed,
         }
         if self.started.requested_model:
             ours["requested_model"] = self.started.requested_model

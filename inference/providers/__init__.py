@@ -27,6 +27,12 @@ BACKENDS = {
 }
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 """The setting without which a provider cannot be asked."""
+ADDRESSES = {
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "local": "LOCAL_BASE_URL",
+    "openai": "OPENAI_BASE_URL",
+}
+"""The setting that puts another address in the place of a provider's own."""
 ALIASES = {"claude": "anthropic", "huggingface": "local"}
 
 _SETTINGS = frozenset(
@@ -68,6 +74,11 @@ def provider_name(name: str) -> str:
 def is_configured(name: str) -> bool:
     """Whether the provider has the key it needs."""
     return name not in KEYS or bool(getattr(settings, KEYS[name]))
+
+
+def address_of(name: str, base_url: str = "") -> str:
+    """Where the provider is asked; empty stands for the vendor's own address, or our own model process."""
+    return base_url or str(getattr(settings, ADDRESSES.get(name, ""), ""))
 
 
 def get_provider(name: str, base_url: str = "") -> ChatProvider:

@@ -33,6 +33,8 @@ class ChatMessage:
     """What an assistant's turn asked for."""
     tool_call_id: str = ""
     """Which call the content of a tool's turn answers."""
+    is_error: bool = False
+    """Whether the tool has failed, and the content of its turn says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of an answer, exactly once and last. `usage` is None where the provider sent none."""
+    """The end of an answer, exactly once and last. `usage` is None where the provider sent none.
+
+    `stop_sequence` is the stop string that ended it, where the provider says which.
+    """
 
     finish_reason: FinishReason
     usage: Usage | None
+    stop_sequence: str = ""
 
 
 ProviderEvent = TextDelta | ToolCallDelta | Finished

@@ -48,7 +48,9 @@ def request_body(request: ChatRequest, parameters: frozenset[str]) -> dict[str, 
 def turn(message: ChatMessage) -> dict[str, Any]:
     """One turn as the format has it."""
     if message.role == "tool":
-        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
+        # The format has no other way to say that a tool has failed.
+        content = f"Error: {message.content}" if message.is_error else message.content
+        return {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
     if not message.tool_calls:
         return {"role": message.role, "content": message.content}
     calls = [

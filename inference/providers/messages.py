@@ -119,7 +119,7 @@ def _content(message: ChatMessage) -> str | list[Block]:
         return ""
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
-        return [result]
+        return [{**result, "is_error": True} if message.is_error else result]
     text = message.content if message.content.strip() else ""
     if not message.tool_calls:
         return text
@@ -159,6 +159,7 @@ class MessageReader:
         """Whether text or a call has come."""
         self._failures = failures
         self._finish_reason: FinishReason | None = None
+        self._stop_sequence = ""
         self._prompt_tokens: int | None = None
         self._output_tokens = 0
         self._calls: list[int] = []
@@ -176,6 +177,7 @@ class MessageReader:
         elif event.type == "message_delta":
             self._count(event.usage)
             self._finish_reason = _FINISH_REASONS.get(event.delta.stop_reason or "", "stop")
+            self._stop_sequence = event.delta.stop_sequence or ""
         elif event.type == "message_stop":
             self._stopped = True
 
@@ -187,7 +189,7 @@ class MessageReader:
             raise self._failures.broken("the stream held no answer", started=False)
         counted = self._prompt_tokens is not None
         usage = Usage(self._prompt_tokens or 0, self._output_tokens) if counted else None
-        return Finished(self._finish_reason or "stop", usage)
+        return Finished(self._finish_reason or "stop", usage, self._stop_sequence)
 
     def _pieces(self, event: "RawMessageStreamEvent") -> Iterator[TextDelta | ToolCallDelta]:
         if event.type == "content_block_delta" and event.delta.type == "text_delta":

@@ -10,8 +10,9 @@ from django.core.management import CommandError
 from django.utils import timezone
 
 from accounts.keys import create_key
-from accounts.ledger import remaining, this_month
+from accounts.ledger import remaining
 from accounts.models import LedgerEntry, Reservation, Spending
+from accounts.money import this_month
 from conftest import bearer
 from inference.models import ChatModelConfig, Conversation, Generation
 from inference.providers import scripted

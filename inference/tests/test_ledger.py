@@ -18,8 +18,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.keys import create_key
-from accounts.ledger import correct, remaining, usage_of
+from accounts.ledger import correct, remaining
 from accounts.models import LedgerEntry, Reservation, Spending
+from accounts.usage import usage_of
 from conftest import bearer
 from inference import generations
 from inference.admission import admit

@@ -1,11 +1,12 @@
 """Work that must not end with the request that began it."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync
+from channels.db import database_sync_to_async
 from django.utils import translation
 
 from llmsite.core.logs import request_id
@@ -28,6 +29,16 @@ def own_context() -> Context:
         # A synchronous caller, such as Django's test client, waits above us, and runs such calls itself.
         context.run(setattr, AsyncToSync.executors, "current", waiting)
     return context
+
+
+def in_any_thread(function: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
+    """`function`, which uses the database, in a thread of the loop's pool: it waits for no other such work.
+
+    What is spawned shares one thread otherwise, and one statement that waits for a lock holds up all of it.
+    """
+    # A synchronous caller above us, such as Django's test client, has the connection that has to be used.
+    has_caller = getattr(AsyncToSync.executors, "current", None) is not None
+    return database_sync_to_async(function, thread_sensitive=has_caller)
 
 
 def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -18,6 +18,8 @@ class SiteError(Exception):
     field: str | None = None
     retry_after: float | None = None
     """Seconds after which the same call may succeed, where that is known."""
+    may_have_cost: bool | None = None
+    """Whether somebody upstream may have worked on the question; None where only the error itself tells."""
 
     def __init__(self, **data: Any) -> None:
         super().__init__(data)
@@ -40,6 +42,10 @@ class InvalidInput(SiteError):
 
 class UnsupportedParameter(SiteError):
     """A field that this door or this model does not take. Data: field, and model where it is the model."""
+
+
+class UnknownParameter(UnsupportedParameter):
+    """A field that nobody knows here. Data: field."""
 
 
 class TooLarge(SiteError):
@@ -219,6 +225,7 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     SiteError: ErrorRow(500, "internal_error", _("Something went wrong on our side.")),
     InvalidInput: ErrorRow(400, "invalid_value", _("{reason}")),
     UnsupportedParameter: ErrorRow(400, "unsupported_parameter", _("“{field}” is not supported here.")),
+    UnknownParameter: ErrorRow(400, "unknown_parameter", _("This field is not known here.")),
     TooLarge: ErrorRow(413, "too_large", _("The limit is {limit} {unit}.")),
     NotSignedIn: ErrorRow(401, "not_authenticated", _("Sign in, or send a valid bearer token.")),
     WrongCredentials: ErrorRow(401, "wrong_credentials", _("The username or the password is not right.")),

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from django.utils.translation import gettext as _
 
-from llmsite.core.errors import InvalidInput, TooLarge, UnsupportedParameter
+from llmsite.core.errors import InvalidInput, TooLarge, UnknownParameter, UnsupportedParameter
 
 MOST_LEVELS = 64
 """Of objects and lists within each other; what is deeper is no schema that anybody wrote."""
@@ -129,10 +129,10 @@ class Fields:
                 raise UnsupportedParameter(field=self.at(name))
 
     def refuse_others(self) -> None:
-        """Refuse every field that was not asked for. Raises UnsupportedParameter for the first."""
+        """Refuse every field that was not asked for. Raises UnknownParameter for the first."""
         for name in self._data:
             if name not in self._known:
-                raise UnsupportedParameter(field=_shown(self.at(name)))
+                raise UnknownParameter(field=_shown(self.at(name)))
 
     def _get(self, name: str) -> Any:
         self._known.add(name)

@@ -12,8 +12,8 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from accounts.audit import acting
 from accounts.keys import create_key
-from accounts.ledger import MICRO
 from accounts.models import Scope, User
+from accounts.money import MICRO
 from llmsite.core.errors import InvalidInput, describe
 from llmsite.core.rates import normal_rate
 

@@ -19,8 +19,7 @@ from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.events import Delta, Failed, Finished
 from inference.live import live_answers
-from inference.pipeline import answer, look_up
-from inference.question import prepare
+from inference.pipeline import answer, find_answer
 from inference.serializers import read_ask
 from llmsite.core.errors import SiteError, describe
 from llmsite.core.rest import as_site_error
@@ -58,7 +57,7 @@ class Command(BaseCommand):
             close_old_connections()
 
     async def _answer(self, ask: Ask, *, as_json: bool) -> None:
-        question, hit = await look_up(await prepare(ask))
+        question, hit = await find_answer(ask)
         turn = await admit(question, hit=hit)
         _stop_on_interrupt(turn)
         pieces: list[str] = []

@@ -12,8 +12,10 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, transaction
 
-from accounts.ledger import as_money, correct, totals_of
+from accounts.ledger import correct
 from accounts.models import LedgerEntry
+from accounts.money import as_money
+from accounts.usage import totals_of
 from inference.models import Generation
 
 MOST_TOKENS = 2**31 - 1

@@ -1,23 +1,27 @@
 """The cache as those who ask see it: the same answer again at every door, marked, free, only their own."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
+from accounts.keys import create_key
 from accounts.models import LedgerEntry
 from accounts.models.ledger import Reservation, Spending
 from conftest import bearer
 from inference.ask import Ask
 from inference.cache.levels import answer_cache, clear_cache
+from inference.cache.stage import flights
 from inference.events import Finished
 from inference.hit_rows import write
 from inference.hit_writer import hit_writer
 from inference.hits import QuickHit
-from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
-from inference.pipeline import complete, look_up
+from inference.models import ChatModelConfig, Conversation, Generation, Message, ModelFallback, Status
+from inference.pipeline import complete, find_answer, stream
 from inference.providers import reset_providers, scripted
+from inference.providers.base import ChatMessage
 from inference.providers.scripted import Script
 from inference.question import prepare
 from inference.tests.doors import DOORS, post, sse
@@ -93,8 +97,8 @@ async def test_the_header_says_so(alice):
     assert [answer["X-Llmsite-Cache"] for answer in answers] == ["miss", "hit-l1"]
     streams = [await post(alice, "/api/predict/stream", {"prompt": QUESTION}) for _ in range(2)]
     assert [answer["X-Llmsite-Cache"] for answer in streams] == ["hit-l1", "hit-l1"]
-    for stream in streams:
-        assert [event async for event in sse(stream)][-1]["cache"] == "l1"
+    for answer in streams:
+        assert [event async for event in sse(answer)][-1]["cache"] == "l1"
 
 
 async def test_it_replays_in_the_pieces_in_which_it_came(alice):
@@ -117,8 +121,8 @@ async def test_a_budget_that_is_spent_still_bears_an_answer_that_is_there(alice)
     await alice.asave()
 
     assert (await ask(alice))["text"] == first["text"]
-    stream = await post(alice, "/api/predict/stream", {"prompt": QUESTION})
-    assert [event async for event in sse(stream)][-1]["type"] == "finished"
+    streamed = await post(alice, "/api/predict/stream", {"prompt": QUESTION})
+    assert [event async for event in sse(streamed)][-1]["type"] == "finished"
     assert (await post(alice, "/api/predict", {"prompt": "Another one"})).status_code == 429
 
 
@@ -178,8 +182,7 @@ class TestWhatIsNotKept:
         assert calls() == 2
 
     async def test_one_that_was_stopped(self, alice):
-        stream = await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"})
-        events = sse(stream)
+        events = sse(await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"}))
         started = await anext(events)
         await post(alice, f"/api/generations/{started['id']}/stop", {})
         assert [event async for event in events][-1]["finish_reason"] == "cancelled"
@@ -196,6 +199,17 @@ class TestWhatIsNotKept:
         assert (fresh["cache"], fresh["text"]) == (None, "Fresh")
         # What is newer is what is told from then on.
         assert (await ask(alice))["text"] == "Fresh"
+
+    async def test_one_that_is_not_to_be_kept(self, alice):
+        for _ in range(2):
+            await complete(Ask(user=alice, door="test", prompt=QUESTION, use_cache=False, may_be_kept=False))
+        assert (await ask(alice))["cache"] is None
+
+    async def test_one_of_the_moment_that_is_asked_in_two_turns(self, alice):
+        turns = (ChatMessage("user", "What is the time now?"), ChatMessage("assistant", "Here?"))
+        for _ in range(2):
+            answer = await complete(Ask(user=alice, door="test", prompt="Yes.", history=turns))
+            assert answer.end.cache is None
 
     async def test_another_answer_to_the_same_question(self, alice):
         first = await ask(alice)
@@ -241,6 +255,21 @@ class TestWhatMakesAnotherQuestion:
         await ChatModelConfig.objects.filter(alias="scripted").aupdate(**change)
         assert (await ask(alice))["cache"] is None
 
+    async def test_another_server_behind_the_same_provider(self, alice, settings):
+        lookups = []
+        for url in ("http://one.example/v1", "http://two.example/v1"):
+            settings.LOCAL_BASE_URL = url
+            await ChatModelConfig.objects.filter(alias="echo").aupdate(provider="local")
+            lookups.append((await _prepared(alice, QUESTION, model="echo")).lookup.key)
+        assert lookups[0] != lookups[1]
+
+    async def test_words_of_a_turn_beside_the_question(self, alice, settings):
+        settings.SEMANTIC_CACHE = True
+        await ChatModelConfig.objects.filter(alias="scripted").aupdate(semantic_cache=True)
+        assert (await _prepared(alice, QUESTION)).lookup.partition
+        history = (ChatMessage("user", "Invoice of ACME: 10 euro"),)
+        assert not (await _prepared(alice, "What is the total?", history=history)).lookup.partition
+
 
 class TestSingleFlight:
     async def test_a_hundred_equal_questions_are_one_call(self, alice, settings):
@@ -269,28 +298,42 @@ class TestSingleFlight:
         assert all(isinstance(one.exception(), ProviderFailure) for one in asked)
         assert calls() == 1
 
-    async def test_the_others_read_along(self, alice):
-        stream = await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"})
-        first = sse(stream)
+    async def test_the_others_read_along_and_go_on_without_the_first(self, alice):
+        first = sse(await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"}))
         started = await anext(first)
         other = sse(await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"}))
         events = [await anext(other) for _ in range(4)]
 
         assert [event["type"] for event in events] == ["started", "delta", "delta", "delta"]
         assert events[0]["cache"] == "l1"
-        assert calls() == 1
-        # Who stops reading along stops nobody else; without the one that asked there is nothing more.
         await post(alice, f"/api/generations/{started['id']}/stop", {})
         assert [event async for event in first][-1]["finish_reason"] == "cancelled"
-        assert [event async for event in other][-1]["code"] == "upstream_cut"
-        await until(lambda: not Generation.objects.running().exists())
+        assert [(await anext(other))["type"] for _ in range(20)] == ["delta"] * 20
+        assert [call.outcome for call in scripted.calls] == ["running"]
+
+        # With the last one the call ends too.
+        await post(alice, f"/api/generations/{events[0]['id']}/stop", {})
+        assert [event async for event in other][-1]["finish_reason"] == "cancelled"
+        assert [call.outcome for call in scripted.calls] == ["closed"]
+        assert len(flights) == 0
         rows = {row.cache: row async for row in Generation.objects.all()}
-        assert (rows["l1"].status, rows["l1"].cost_micro) == (Status.CUT, 0)
+        assert {row.status for row in rows.values()} == {Status.STOPPED}
+        assert rows["l1"].cost_micro == 0
+
+    async def test_who_reads_slowly_keeps_nobody_waiting(self, alice):
+        scripted.play(Script(pieces=PIECES))
+        slow = stream(Ask(user=alice, door="test", prompt=QUESTION))
+        await anext(slow)
+        quick = await complete(Ask(user=alice, door="test", prompt=QUESTION))
+
+        assert quick.text == "".join(PIECES)
+        assert quick.end.cache == "l1"
+        assert calls() == 1
+        await slow.aclose()
 
     async def test_who_is_stopped_while_waiting_has_cost_nothing(self, alice):
         await ChatModelConfig.objects.all().aupdate(input_price=100, output_price=100)
-        for _ in range(2):
-            scripted.play(Script(pieces=(), hang=True))
+        scripted.play(Script(pieces=(), hang=True))
         first = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION)))
         await until(lambda: scripted.calls)
         second = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION)))
@@ -302,19 +345,17 @@ class TestSingleFlight:
         first.cancel()
         await asyncio.wait([first])
 
-    async def test_where_the_first_one_leaves_another_one_asks(self, alice):
-        scripted.play(Script(pieces=(), hang=True))
-        first = asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION)))
-        await until(lambda: scripted.calls)
-        others = [
-            asyncio.ensure_future(complete(Ask(user=alice, door="test", prompt=QUESTION))) for _ in range(5)
-        ]
-        await until(lambda: Generation.objects.count() == 6)
-        first.cancel()
-        answers = await asyncio.gather(*others)
+    async def test_a_key_that_may_not_ask_the_fallback_does_not_follow_one_that_may(self, alice):
+        models = {row.alias: row async for row in ChatModelConfig.objects.all()}
+        await ModelFallback.objects.acreate(model=models["unavailable"], fallback=models["slow"])
+        limited, _ = await sync_to_async(create_key)(alice, "limited", allowed_models=["unavailable"])
+        ask = Ask(user=alice, door="test", prompt=QUESTION, model="unavailable")
+        first = asyncio.ensure_future(complete(ask))
+        await until(lambda: any(call.pieces for call in scripted.calls))
 
-        assert calls() == 2
-        assert sum(answer.end.cache is None for answer in answers) == 1
+        with pytest.raises(ProviderFailure):
+            await complete(replace(ask, api_key=limited))
+        assert (await first).started.model == "slow"
 
     async def test_different_people_do_not_wait_for_each_other(self, alice, bob):
         await asyncio.gather(
@@ -354,6 +395,30 @@ class TestRowsOfHits:
         assert follow_up["cache"] is None
         assert await Message.objects.filter(conversation=hit["conversation"]).acount() == 4
 
+    async def test_it_goes_on_at_once_too(self, alice):
+        await ask(alice)
+        hit = await ask(alice)
+        assert len(hit_writer) == 1
+        follow_up = await post(alice, "/api/predict", {"prompt": "And?", "conversation": hit["conversation"]})
+        assert follow_up.status_code == 200
+
+    async def test_a_batch_that_was_half_written_is_completed(self, alice, monkeypatch):
+        await ask(alice)
+        question, hit = await find_answer(Ask(user=alice, door="test", prompt=QUESTION))
+        quick = [QuickHit(question, hit) for _ in range(3)]
+        await sync_to_async(write)(quick[:1])
+        await sync_to_async(write)(quick)
+        assert await Generation.objects.filter(cache="l1").acount() == 3
+
+    async def test_that_of_a_key_that_is_gone_is_kept_without_it(self, alice):
+        key, _ = await sync_to_async(create_key)(alice, "short-lived")
+        await ask(alice)
+        question, hit = await find_answer(Ask(user=alice, api_key=key, door="test", prompt=QUESTION))
+        quick = QuickHit(question, hit)
+        await key.adelete()
+        await sync_to_async(write)([quick])
+        assert (await Generation.objects.aget(pk=quick.generation_id)).api_key_id is None
+
     async def test_those_of_somebody_who_is_gone_are_left_out(self, alice, bob):
         for user in (alice, bob):
             await ask(user)
@@ -370,7 +435,7 @@ class TestRowsOfHits:
         monkeypatch.setattr(
             "inference.hit_writer.write", lambda batch: (batches.append(len(batch)), write(batch))
         )
-        question, hit = await look_up(await _prepared(alice, QUESTION))
+        question, hit = await find_answer(Ask(user=alice, door="test", prompt=QUESTION))
         for _ in range(50):
             await hit_writer.add(QuickHit(question, hit))
         await hit_writer.flush()
