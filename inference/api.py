@@ -15,17 +15,19 @@ from rest_framework.views import APIView
 from accounts.authentication import HasScope, user_of
 from accounts.credentials import Credential, arequire_caller
 from accounts.models import Scope
-from inference import generations
 from inference.ask import NEWEST_LEAF, Ask
-from inference.descriptions import ASKING, TAG_CONVERSATIONS
+from inference.descriptions import ASKING, IDEMPOTENCY_KEY, TAG_CONVERSATIONS
+from inference.idempotency import read_idempotency
 from inference.models import Conversation, Message, access_conversation
+from inference.once import REPLAYED, ask_once
 from inference.serializers import (
     ConversationSerializer,
     MessageSerializer,
     NewMessageSerializer,
     sampling_of,
 )
-from llmsite.core.errors import ModelNotFound
+from inference.together import heed_cache_control
+from llmsite.core.errors import IdempotencyConflict, ModelNotFound
 from llmsite.core.paging import KeysetPagination
 from llmsite.core.rest import by_method, json_door, read_json, validated
 from llmsite.core.schema import documented, nothing
@@ -117,24 +119,31 @@ class AskedSerializer(serializers.Serializer[Any]):
     takes=NewMessageSerializer,
     example={"prompt": "What is a fox?"},
     gives={202: AskedSerializer},
-    fails=ASKING,
+    fails=(*ASKING, IdempotencyConflict),
+    parameters=[IDEMPOTENCY_KEY],
+    headers={REPLAYED: "`true` where the question was asked before."},
 )
 @json_door("POST")
 async def _ask(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """The answer is being written; `GET /api/generations/{id}/events` tells it, by the id of `generation`."""
     credential = await arequire_caller(request, Scope.CHAT)
-    values = NewMessageSerializer.read(read_json(request))
-    turn = await generations.start(_read_ask(request, credential, pk, values))
+    ask = _read_ask(request, credential, pk)
+    generation, is_replayed = await ask_once(ask)
+    message = generation.message
+    question = message.parent if ask.regenerate is None else None
     body = {
-        "conversation": ConversationSerializer(turn.conversation).data,
-        "user_message": turn.user_message and MessageSerializer(turn.user_message).data,
-        "message": MessageSerializer(turn.generation.message).data,
+        "conversation": ConversationSerializer(message.conversation).data,
+        "user_message": question and MessageSerializer(question).data,
+        "message": MessageSerializer(message).data,
     }
-    return JsonResponse(body, status=status.HTTP_202_ACCEPTED)
+    headers = {REPLAYED: "true"} if is_replayed else {}
+    return JsonResponse(body, status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
-def _read_ask(request: HttpRequest, credential: Credential, pk: UUID, values: dict[str, Any]) -> Ask:
-    return Ask(
+def _read_ask(request: HttpRequest, credential: Credential, pk: UUID) -> Ask:
+    body = read_json(request)
+    values = NewMessageSerializer.read(body)
+    ask = Ask(
         user=credential.user,
         api_key=credential.api_key,
         door="rest",
@@ -144,8 +153,11 @@ def _read_ask(request: HttpRequest, credential: Credential, pk: UUID, values: di
         parent=values.get("parent", NEWEST_LEAF),
         regenerate=values.get("regenerate"),
         sampling=sampling_of(values),
+        # The same words in another conversation are another question.
+        idempotency=read_idempotency(request, {**body, "conversation": str(pk)}),
         request_id=request.request_id,  # type: ignore[attr-defined]
     )
+    return heed_cache_control(ask, request.headers.get("Cache-Control"))
 
 
 messages = by_method(GET=MessageListView.as_view(), POST=_ask)

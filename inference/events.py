@@ -68,7 +68,7 @@ class Finished:
     cache: str | None = None
     context_trimmed: bool = False
     dropped_parameters: list[str] = field(default_factory=list)
-    stop_sequence: str = field(default="", compare=False)
+    stop_sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,11 @@ _quote = json.encoder.encode_basestring
 _KINDS: dict[str, type[Event]] = {
     kind.type: kind for kind in (Started, Delta, ToolCallPiece, Finished, Failed)
 }
+_UNTOLD = frozenset({"stop_sequence"})
 # Events are flat, and there is one for each token: `dataclasses.asdict` would take several times as long.
-_FIELDS = {kind: tuple(one.name for one in fields(kind) if one.compare) for kind in _KINDS.values()}
+_FIELDS = {
+    kind: tuple(one.name for one in fields(kind) if one.name not in _UNTOLD) for kind in _KINDS.values()
+}
 
 
 def from_dict(data: dict[str, Any]) -> Numbered:

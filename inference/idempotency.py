@@ -2,8 +2,8 @@
 
 The row of a key is made in the transaction that stores the question. So of equal requests that run at the
 same time, in whichever process, one asks, and the others wait for its answer. What was refused before a
-question was stored has made no row, and may be tried again with the same key. `inference.once` answers such
-requests.
+question was stored has made no row, and may be tried again with the same key; so may a question whose answer
+a passing failure ended before its first piece. `inference.once` answers such requests.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from inference.ask import Ask, Idempotency
 from inference.models import Generation, IdempotencyKey
-from llmsite.core.errors import IdempotencyConflict, InvalidInput, ModelNotAllowed, SiteError
+from llmsite.core.errors import IdempotencyConflict, InvalidInput, ModelNotAllowed, SiteError, told
 
 HEADER = "Idempotency-Key"
 KEPT = timedelta(hours=24)
@@ -68,11 +68,15 @@ def claim(ask: Ask, generation: Generation) -> None:
 def find_answer(ask: Ask) -> Generation | None:
     """The answer that the key of `ask` belongs to already. Raises IdempotencyConflict and ModelNotAllowed."""
     assert ask.idempotency is not None
-    known = IdempotencyKey.objects.select_related("generation__message").filter(
+    known = IdempotencyKey.objects.filter(
         user=ask.user, key_digest=ask.idempotency.key_digest, created_at__gte=timezone.now() - KEPT
     )
-    row = known.first()
+    message = "generation__message"
+    row = known.select_related(f"{message}__conversation", f"{message}__parent").first()
     if row is None:
+        return None
+    if _may_be_tried_again(row.generation):
+        row.delete()  # This very row: another request may have put a new one in its place.
         return None
     if row.body_digest != ask.idempotency.body_digest:
         raise IdempotencyConflict
@@ -81,6 +85,12 @@ def find_answer(ask: Ask) -> Generation | None:
     if ask.api_key is not None and not ask.api_key.allows_model(alias):
         raise ModelNotAllowed(model=alias)
     return row.generation
+
+
+def _may_be_tried_again(generation: Generation) -> bool:
+    """Whether nothing came of the question, for a reason that is not the question's."""
+    failure = told(generation.error_code, generation.error_message)
+    return generation.failed_early and failure.status >= 500
 
 
 def forget_old_keys() -> int:

@@ -20,7 +20,7 @@ from inference.model_states import show_circuits
 from inference.models import ChatModelConfig
 from inference.serializers import DefaultModelSerializer, ModelSerializer, StaffModelSerializer
 from inference.switching import MAY_SWITCH, switch_default
-from llmsite.core.errors import ModelNotFound, NotAllowed
+from llmsite.core.errors import ModelNotFound, NotAllowed, ProviderNotConfigured
 from llmsite.core.rest import validated
 from llmsite.core.schema import documented
 
@@ -71,11 +71,12 @@ class ModelListView(APIView):
 
 
 class MaySwitch(BasePermission):
-    """Whoever may change models; of their keys those that are limited to no scopes."""
+    """Whoever may change models; of their keys those that are limited to no scopes and to no models."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         key = credential_of(request).api_key
-        if (key is not None and key.scopes) or not user_of(request).has_perm(MAY_SWITCH):
+        is_limited = key is not None and bool(key.scopes or key.allowed_models)
+        if is_limited or not user_of(request).has_perm(MAY_SWITCH):
             raise NotAllowed
         return True
 
@@ -90,7 +91,12 @@ class DefaultModelView(APIView):
 
     @documented("The default model", tag=TAG_MODELS, gives=NamedModel, fails=(ModelNotFound,))
     def get(self, request: Request) -> Response:
-        return Response(_named(ChatModelConfig.objects.named(None)))
+        """A key that may not ask it does not learn which one it is."""
+        model = ChatModelConfig.objects.named(None)
+        key = credential_of(request).api_key
+        if key is not None and not key.allows_model(model.alias):
+            raise NotAllowed
+        return Response(_named(model))
 
     @documented(
         "Switch the default model",
@@ -98,7 +104,7 @@ class DefaultModelView(APIView):
         takes=DefaultModelSerializer,
         example={"provider": "local", "model": "smollm2-135m-instruct"},
         gives=NamedModel,
-        fails=(ModelNotFound,),
+        fails=(ModelNotFound, ProviderNotConfigured),
     )
     def post(self, request: Request) -> Response:
         """For operators; in all processes within a second."""

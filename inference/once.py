@@ -38,17 +38,20 @@ async def answer_once(ask: Ask, credential: Credential) -> JsonResponse:
 
 
 async def ask_once(ask: Ask, *, wait_for_first_piece: bool = False) -> tuple[Generation, bool]:
-    """The answer that belongs to the key, and whether it was there before.
+    """The answer to `ask`, and whether it was there before, which only one with a key can be.
 
     Raises IdempotencyConflict, ModelNotAllowed, and what `generations.start` raises.
     """
-    while (generation := await database_sync_to_async(find_answer)(ask)) is None:
+    while ask.idempotency is None or (generation := await _find_answer(ask)) is None:
         try:
             turn = await generations.start(ask, wait_for_first_piece=wait_for_first_piece)
             return turn.generation, False
         except AlreadyAsked:
             continue  # It is there by now.
     return generation, True
+
+
+_find_answer = database_sync_to_async(find_answer)
 
 
 async def _wait_for_end(generation: Generation, credential: Credential) -> None:
@@ -71,9 +74,14 @@ def _ended(generation: Generation) -> Generation:
 
 
 def _reply(generation: Generation) -> JsonResponse:
-    if not generation.error_code:
-        headers = llmsite_headers([started_event(generation)], cost=generation.cost)
-        return JsonResponse(reply_json(generation), headers=headers)
+    if generation.error_code:
+        return failure_of(generation)
+    headers = llmsite_headers([started_event(generation)], cost=generation.cost)
+    return JsonResponse(reply_json(generation), headers=headers)
+
+
+def failure_of(generation: Generation) -> JsonResponse:
+    """The error that an answer ended with, as it was told to the request that began it."""
     public = told(generation.error_code, generation.error_message)
     retry_after = generation.error_data.get("retry_after")
     return envelope(replace(public, retry_after=retry_after), of=generation.request_id or None)

@@ -26,12 +26,13 @@ from inference.descriptions import (
 from inference.events import Failed
 from inference.idempotency import read_idempotency
 from inference.models import Generation, access_generation
-from inference.once import REPLAYED, answer_once, ask_once
+from inference.once import REPLAYED, answer_once, ask_once, failure_of
 from inference.pipeline import Completion, complete
 from inference.replay import replay, started_event
 from inference.replies import llmsite_headers
 from inference.serializers import PredictSerializer, read_ask
 from inference.sse import event_stream, nothing_more, read_cursor
+from inference.together import heed_cache_control
 from llmsite.core.errors import IdempotencyConflict, NotSignedIn, told
 from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, nothing
@@ -91,20 +92,18 @@ async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Complet
 async def predict_stream(request: HttpRequest) -> HttpResponseBase:
     """The same answer as events. What fails before the first piece is a plain error."""
     credential = await arequire_caller(request, Scope.CHAT)
-    generation, is_replayed = await _begin(_read_ask(request, credential))
-    response = event_stream(generation, credential)
-    for name, value in llmsite_headers([started_event(generation)]).items():
-        response[name] = value
+    generation, is_replayed = await ask_once(_read_ask(request, credential), wait_for_first_piece=True)
+    response = failure_of(generation) if generation.failed_early else _stream(generation, credential)
     if is_replayed:
         response[REPLAYED] = "true"
     return response
 
 
-async def _begin(ask: Ask) -> tuple[Generation, bool]:
-    """The answer that a stream tells, and whether it was there before."""
-    if ask.idempotency is not None:
-        return await ask_once(ask, wait_for_first_piece=True)
-    return (await generations.start(ask, wait_for_first_piece=True)).generation, False
+def _stream(generation: Generation, credential: Credential) -> HttpResponseBase:
+    response = event_stream(generation, credential)
+    for name, value in llmsite_headers([started_event(generation)]).items():
+        response[name] = value
+    return response
 
 
 @documented(
@@ -138,7 +137,8 @@ def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
     body = read_json(request)
     idempotency = read_idempotency(request, body)
     user, key = credential.user, credential.api_key
-    return read_ask(body, user, api_key=key, door="rest", listed=False, idempotency=idempotency)
+    ask = read_ask(body, user, api_key=key, door="rest", listed=False, idempotency=idempotency)
+    return heed_cache_control(ask, request.headers.get("Cache-Control"))
 
 
 def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ upstream too. The doors below `/v1/` render what comes out of here.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import ExitStack, aclosing, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, aclosing, contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from django.http import StreamingHttpResponse
 
@@ -19,7 +19,7 @@ from inference.events import Event, Failed, Started, ToolCallPiece, is_last
 from inference.pipeline import Completion, complete, stream
 from inference.providers.base import ChatMessage, ToolCall
 from llmsite.core.background import spawn
-from llmsite.core.errors import NotSignedIn
+from llmsite.core.errors import NotSignedIn, SiteError
 from llmsite.core.logs import request_id
 
 HEARTBEAT_SECONDS = 15.0
@@ -208,7 +208,27 @@ def joined_calls(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:
     return tuple(calls[index] for index in sorted(calls))
 
 
-def wants_fresh_answer(cache_control: str | None) -> bool:
-    """Whether the request's Cache-Control asks for an answer that was not kept."""
-    directives = {part.strip().lower() for part in (cache_control or "").split(",")}
-    return bool(directives & {"no-cache", "no-store"})
+def heed_cache_control(ask: Ask, header: str | None) -> Ask:
+    """The question as the request's Cache-Control wants it answered.
+
+    `no-cache` asks for an answer that was not kept; `no-store` for one that will not be kept either.
+    """
+    directives = {part.strip().lower() for part in (header or "").split(",")}
+    if "no-store" in directives:
+        return replace(ask, use_cache=False, may_be_kept=False)
+    return replace(ask, use_cache=False) if "no-cache" in directives else ask
+
+
+@contextmanager
+def naming_fields(names: Mapping[str, str]) -> Iterator[None]:
+    """What is refused behind the door is told by the names that its clients have for our fields.
+
+    Only what the pipeline raises belongs in here: a client may have sent an unknown field of such a name.
+    """
+    try:
+        yield
+    except SiteError as error:
+        name = names.get(error.field or "")
+        if name is None:
+            raise
+        raise type(error)(**{**error.data, "field": name}) from error

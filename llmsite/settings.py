@@ -331,6 +331,7 @@ STORAGES = {
 }
 
 LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
+LOG_PROMPTS = env.flag("LOG_PROMPTS", False)
 LOGGING = logging_config(LOG_LEVEL.upper(), gathered="serve_web" in sys.argv)
 
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [], example="10.0.0.0/8")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from inference.anthropic_api.questions import FIELD_NAMES
 from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
 from inference.pipeline import Completion
 from inference.providers.messages import arguments_of
@@ -140,7 +141,7 @@ def _ours(started: Started, end: Finished) -> dict[str, Any]:
     ours = {
         "cache": end.cache,
         "cost": end.cost,
-        "dropped_parameters": end.dropped_parameters,
+        "dropped_parameters": [FIELD_NAMES.get(name, name) for name in end.dropped_parameters],
         "context_trimmed": end.context_trimmed,
     }
     return {**ours, "requested_model": started.requested_model} if started.requested_model else ours

@@ -23,16 +23,27 @@ from llmsite.core.json_schema import (
 TAG = "Anthropic's API"
 
 _NAME = text(most=200)
-_TEXT_BLOCK = part("type", "text", type=constant("text"), text=TEXT)
-_TOOL_RESULT = part(
+_PASSED_OVER = {"cache_control": IGNORED, "citations": IGNORED, "caller": IGNORED}
+_TEXT_BLOCK = body("type", "text", type=constant("text"), text=TEXT, **_PASSED_OVER)
+_TOOL_RESULT = body(
     "type",
     "tool_use_id",
     type=constant("tool_result"),
     tool_use_id=_NAME,
     content=one_of(TEXT_OR_NULL, list_of(_TEXT_BLOCK)),
+    is_error=FLAG,
+    **_PASSED_OVER,
 )
-_TOOL_USE = part(
-    "type", "id", "name", "input", type=constant("tool_use"), id=_NAME, name=_NAME, input=FREE_OBJECT
+_TOOL_USE = body(
+    "type",
+    "id",
+    "name",
+    "input",
+    type=constant("tool_use"),
+    id=_NAME,
+    name=_NAME,
+    input=FREE_OBJECT,
+    **_PASSED_OVER,
 )
 _THOUGHT = part("type", type=constant("thinking", "redacted_thinking"))
 _MESSAGE = one_of(
@@ -108,7 +119,10 @@ MESSAGE = answer(
     role=constant("assistant"),
     model=TEXT,
     content=list_of(
-        one_of(_TEXT_BLOCK, answer(type=constant("tool_use"), id=TEXT, name=TEXT, input=FREE_OBJECT))
+        one_of(
+            answer(type=constant("text"), text=TEXT),
+            answer(type=constant("tool_use"), id=TEXT, name=TEXT, input=FREE_OBJECT),
+        )
     ),
     stop_reason=constant("end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"),
     stop_sequence=TEXT_OR_NULL,

@@ -1,6 +1,5 @@
 """`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -17,18 +16,25 @@ from inference.anthropic_api.descriptions import (
     TAG,
     TOKENS,
 )
-from inference.anthropic_api.questions import MessagesQuestion, Prompt, read_prompt, read_question
+from inference.anthropic_api.questions import (
+    FIELD_NAMES,
+    MessagesQuestion,
+    Prompt,
+    read_prompt,
+    read_question,
+)
 from inference.catalogue import catalogue
+from inference.context import shape_tokens
 from inference.descriptions import ANSWER_HEADERS, ASKING
 from inference.events import Finished, Started
-from inference.providers.base import ChatMessage
+from inference.providers.base import BYTES_PER_TOKEN, ChatMessage
 from inference.question import provider_of
 from inference.replies import llmsite_headers
 from inference.together import (
     BrokenOff,
     SideBySide,
+    naming_fields,
     stream_response,
-    wants_fresh_answer,
     whole,
 )
 from llmsite.core.errors import ModelNotAllowed, told
@@ -37,8 +43,6 @@ from llmsite.core.schema import EVENT_STREAM, documented, events
 
 EVENTS = events("With `stream`: `message_start` to `message_stop`, or `error`.", "event", "data")
 PROMPT = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "What is a fox?"}]}
-BYTES_OF_A_TOKEN = 3
-"""A high estimate for JSON, as in `inference.providers.base.estimate_tokens`."""
 
 
 @documented(
@@ -55,10 +59,13 @@ BYTES_OF_A_TOKEN = 3
 async def create_message(request: HttpRequest) -> HttpResponseBase:
     """The answer, whole or as named events. A client that leaves cancels it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    fresh = wants_fresh_answer(request.headers.get("Cache-Control"))
-    question = read_question(read_json(request), credential, fresh=fresh)
-    if question.stream:
-        return await _streamed(question, credential)
+    cache_control = request.headers.get("Cache-Control")
+    question = read_question(read_json(request), credential, cache_control=cache_control)
+    with naming_fields(FIELD_NAMES):
+        return await (_streamed if question.stream else _whole)(question, credential)
+
+
+async def _whole(question: MessagesQuestion, credential: Credential) -> HttpResponseBase:
     try:
         [completion] = await whole([question.ask], credential)
     except BrokenOff as broken:
@@ -108,7 +115,8 @@ async def _count(prompt: Prompt, credential: Credential) -> int:
     if credential.api_key is not None and not credential.api_key.allows_model(model.alias):
         raise ModelNotAllowed(model=model.alias)
     provider = await provider_of(model)
-    system = [ChatMessage("system", prompt.system)] if prompt.system else []
+    # As it is asked: without a system prompt of the caller's the model's own one is sent.
+    words = model.system_prompt if prompt.system is None else prompt.system
+    system = [ChatMessage("system", words)] if words else []
     counts = await provider.count_tokens(model.upstream_model, [*system, *prompt.messages])
-    tools = json.dumps(prompt.shape.tools).encode() if prompt.shape.tools else b""
-    return sum(counts) + len(tools) // BYTES_OF_A_TOKEN
+    return sum(counts) + shape_tokens(prompt.shape.given()) // BYTES_PER_TOKEN

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.credentials import Credential
 from inference.ask import Ask, Sampling, Shape
 from inference.providers.base import ChatMessage, ToolCall
-from inference.together import split_prompt
+from inference.together import heed_cache_control, split_prompt
 from llmsite.core.errors import UnsupportedParameter
 from llmsite.core.json_fields import Fields, refuse
 from llmsite.core.logs import request_id
@@ -20,9 +20,19 @@ MOST_STOP_STRINGS = 8
 MOST_TOKENS = 1_000_000
 MOST_TOOLS = 128
 
+FIELD_NAMES = {
+    "prompt": "messages",
+    "stop": "stop_sequences",
+    "response_format": "output_config",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+}
+"""What this API calls the fields that the pipeline may refuse or drop, where the name is another."""
+
 _IGNORED = ("cache_control", "metadata", "service_tier")
 _THOUGHTS = ("thinking", "redacted_thinking")
 """Blocks that come back with the turns of a model that thinks aloud; they are no part of what was said."""
+_IGNORED_IN_BLOCKS = ("cache_control", "citations", "caller")
+"""How the vendor runs or bills a call, and what comes back with the blocks of an answer."""
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _MOST_NAME, _MOST_ID = 200, 200
 
@@ -35,10 +45,10 @@ class MessagesQuestion:
     stream: bool
 
 
-def read_question(data: Any, credential: Credential, *, fresh: bool = False) -> MessagesQuestion:
-    """The question in a body. `fresh` says that the headers ask for a new answer.
+def read_question(data: Any, credential: Credential, *, cache_control: str | None = None) -> MessagesQuestion:
+    """The question in a body, and in the header Cache-Control.
 
-    Raises InvalidInput, TooLarge, or UnsupportedParameter, with the field.
+    Raises InvalidInput, TooLarge, UnsupportedParameter or UnknownParameter, with the field.
     """
     fields = Fields(data)
     most_tokens = fields.whole("max_tokens", least=1, most=MOST_TOKENS)
@@ -62,13 +72,13 @@ def read_question(data: Any, credential: Credential, *, fresh: bool = False) -> 
             stop=fields.texts("stop_sequences", most=MOST_STOP_STRINGS, most_characters=200),
         ),
         shape=prompt.shape,
-        use_cache=use_cache is not False and not fresh,
+        use_cache=use_cache is not False,
         listed=False,
         request_id=request_id.get() or "",
     )
     stream = bool(fields.flag("stream"))
     _refuse_the_rest(fields)
-    return MessagesQuestion(ask, stream)
+    return MessagesQuestion(heed_cache_control(ask, cache_control), stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +140,22 @@ def _user_turns(blocks: list[Fields]) -> Iterator[ChatMessage]:
         if kind == "text":
             texts.append(_block_text(block))
         elif kind == "tool_result":
-            answered = block.required_text("tool_use_id", most=_MOST_ID)
-            yield ChatMessage("tool", _text(block, "content"), tool_call_id=answered)
+            yield _tool_result(block)
         else:
             raise UnsupportedParameter(field=block.at("type"))
     if texts or not blocks:
         yield ChatMessage("user", "\n\n".join(texts))
+
+
+def _tool_result(block: Fields) -> ChatMessage:
+    turn = ChatMessage(
+        "tool",
+        _text(block, "content"),
+        tool_call_id=block.required_text("tool_use_id", most=_MOST_ID),
+        is_error=bool(block.flag("is_error")),
+    )
+    _refuse_the_rest_of_a_block(block)
+    return turn
 
 
 def _assistant_turns(blocks: list[Fields]) -> Iterator[ChatMessage]:
@@ -155,11 +175,13 @@ def _tool_use(block: Fields) -> ToolCall:
     arguments = block.raw("input")
     if not isinstance(arguments, dict):
         refuse(block.at("input"), _("This must be a JSON object."))
-    return ToolCall(
+    call = ToolCall(
         id=block.required_text("id", most=_MOST_ID),
         name=block.required_text("name", most=_MOST_NAME),
         arguments=json.dumps(arguments, ensure_ascii=False),
     )
+    _refuse_the_rest_of_a_block(block)
+    return call
 
 
 def _text(fields: Fields, name: str) -> str:
@@ -175,7 +197,14 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _block_text(block: Fields) -> str:
-    return block.text("text", most=settings.MAX_PROMPT_CHARACTERS, required=True) or ""
+    text = block.text("text", most=settings.MAX_PROMPT_CHARACTERS, required=True) or ""
+    _refuse_the_rest_of_a_block(block)
+    return text
+
+
+def _refuse_the_rest_of_a_block(block: Fields) -> None:
+    block.ignore(*_IGNORED_IN_BLOCKS)
+    block.refuse_others()
 
 
 # --- What the answer has to be ---------------------------------------------------------------------

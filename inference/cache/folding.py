@@ -8,7 +8,18 @@ from inference.cache.word_lists.shape import words
 _QUOTES = str.maketrans(
     {"’": "'", "‘": "'", "´": "'", "`": "`", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"'}
 )
-_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+_MARKS = _QUOTES | str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))
+_RAISED = re.compile(
+    "(["
+    + "".join(
+        re.escape(chr(code))
+        for code in range(0x80, 0x20000)
+        if unicodedata.decomposition(chr(code)).startswith(("<super>", "<sub>", "<fraction>"))
+        and chr(code) not in "ªº"
+    )
+    + "]+)"
+)
+"""Powers, indices and fractions, which the compatible form would run into the number beside them."""
 _ASKING = words("qué cuál cuáles quién quiénes cómo cuándo dónde adónde cuánto cuánta cuántos cuántas")
 _KEPT_ACCENT = re.compile(r"[áéíóú](?:n|s)?$")
 """What tells habló from hablo, está from esta and hablarán from hablaran."""
@@ -23,14 +34,21 @@ PLAIN_ASKING = {
 
 
 def clean(text: str) -> str:
-    """`text` with one kind of space, quote, dash and composed letters."""
-    text = unicodedata.normalize("NFKC", text).translate(_QUOTES).translate(_DASHES)
-    return re.sub(r"\s+", " ", text).strip()
+    """`text` with one kind of space, quote, dash and composed letters. 3² does not become 32, nor 1½ 11/2."""
+    if not text.isascii():
+        parts = _RAISED.split(text)
+        parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
+        text = "".join(parts)
+    return re.sub(r"\s+", " ", text.translate(_MARKS)).strip()
 
 
 def fold(word: str) -> str:
     """`word` in lower case, with the accents that tell words apart only."""
-    word = word.casefold()
+    return fold_accents(word.casefold())
+
+
+def fold_accents(word: str) -> str:
+    """`word` with the accents that tell words apart only."""
     if word.isascii() or word in _ASKING:
         return word
     if _KEPT_ACCENT.search(word) and not _PLAIN_ENDING.search(word):
@@ -41,6 +59,8 @@ def fold(word: str) -> str:
 
 def without_accents(text: str) -> str:
     """`text` without accents; ñ is a letter of its own."""
+    if text.isascii():
+        return text
     parts = unicodedata.normalize("NFD", text.replace("ñ", "\0").replace("Ñ", "\1"))
     plain = "".join(letter for letter in parts if not unicodedata.combining(letter))
     return plain.replace("\0", "ñ").replace("\1", "Ñ")

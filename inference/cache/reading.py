@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from inference.cache.folding import PLAIN_ASKING, clean, fold, without_accents
+from inference.cache.folding import PLAIN_ASKING, clean, fold, fold_accents, without_accents
 from inference.cache.inflection import without_ending
 from inference.cache.numerals import join_number_words, plain_number, roman
+from inference.cache.spelling import is_title, with_telling_capitals, without_shouting
 from inference.cache.word_lists.en import ENGLISH
 from inference.cache.word_lists.es import SPANISH
 from inference.cache.word_lists.shape import Language, words
@@ -26,6 +27,7 @@ _TOKEN = re.compile(
     | (?<![\w'])'[^']{2,}?'(?!\w)                       # quoted as well
     | \w+://\S*[\w/]                                    # an address
     | (?:[A-Za-z]\.){2,}                                # initials
+    | (?<!\S)--?[A-Za-z][\w-]*                           # a flag of a command
     | \.\d+
     | -?\d+(?:[.,:/]\d+)*(?:\.?(?:st|nd|rd|th|[oaºª]|er|ro|ra|do|da)(?!\w))?
     | \w+(?:['_.@/\\:-]+\w+)*(?:\+\+|\#)?'?             # a word or an identifier
@@ -33,6 +35,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_FLAG = re.compile(r"--?[A-Za-z]")
 _NO_MEANING = frozenset("?!.;…()[]\"'")
 """Marks that are dropped; all others (+, -, %, <, …) count as words."""
 _PREFIXES = words("un in im ir non re de dis anti pre post co e over under mis ex sub")
@@ -55,12 +58,6 @@ _CONTRACTIONS = [
         ("(what|who|where|when|how|that)s", r"\1 is"),
     )
 ]
-CASE_MATTERS = words(
-    "apple turkey china polish march may target shell visa jordan chad mark bill mercury orange"
-)
-_CASED_UNITS = words("kb Kb KB mb Mb MB gb Gb GB tb Tb TB kbps Mbps MBps mW MW")
-"""Units in which the case of a letter makes a factor of eight, or of more."""
-_MEASURE = re.compile(r"(\d+(?:[.,]\d+)?)([mk]?g|[kcm]?m|m?l|h|s|ms|min|k?W|V|A|C|F|[kKmMgGtT][bB]|[mM]W)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +91,12 @@ def read(text: str) -> Reading | None:
     """The reading of `text`; None where it is too long or of too many parts to be compared by words."""
     if len(text) > MOST_CHARACTERS or "```" in text or "\n" in text.strip():
         return None
-    text, payload = _payload(_without_shouting(clean(text)))
+    text, payload = _payload(without_shouting(clean(text)))
     pieces = _TOKEN.findall(_expanded(_with_marks_of_numbers(text)))
     language = _language(pieces)
     names = _names(pieces)
     is_formula = any(piece in "+-*/=<>^" for piece in pieces)
+    pieces = with_telling_capitals(pieces)
     pieces = [part for piece in pieces for part in _parts(piece, language, is_formula=is_formula)]
     if language is None:
         return Reading(None, tuple(Word(piece, "", piece) for piece in pieces), (), (), names, payload)
@@ -106,10 +104,6 @@ def read(text: str) -> Reading | None:
     if language.literal.intersection(pieces):
         return _literally(pieces, language, payload)
     return _compose(_in_order(pieces, language), language, names, payload)
-
-
-def _without_shouting(text: str) -> str:
-    return text.lower() if text.isupper() and " " in text else text
 
 
 def _payload(text: str) -> tuple[str, str]:
@@ -154,8 +148,8 @@ def _names(pieces: list[str]) -> frozenset[str]:
     """Words with a capital that does not come from the beginning of a sentence, folded."""
     words = [piece.removesuffix("'s").removesuffix("'") for piece in pieces if piece[0].isalpha()]
     with_capital = [word for word in words[1:] if word != "I" and word[0].isupper()]
-    if len(words) > 3 and len(with_capital) > 0.8 * (len(words) - 1):
-        return frozenset()  # A title, or somebody shouts: the capitals say nothing.
+    if is_title(pieces):
+        return frozenset()
     return frozenset(without_accents(word.casefold()) for word in with_capital)
 
 
@@ -163,33 +157,25 @@ def _parts(piece: str, language: Language | None, *, is_formula: bool) -> list[s
     """The folded words of one piece."""
     if piece[0] in "\"`'" and len(piece) > 2:
         inner = piece[1:-1].strip()
-        return [fold(inner)] if inner.isalpha() else [f'"{inner}"']
+        return [fold_accents(inner)] if inner.isalpha() else [f'"{inner}"']
     if piece in _NO_MEANING:
         return [piece] if is_formula and piece in "()[]" else []
-    if piece.isupper() and 2 <= len(piece) <= 4 and fold(piece) in _OTHERWISE_ACRONYMS:
+    if _FLAG.match(piece):
         return [piece]
-    if piece in _CASED_UNITS:
-        return [piece]
-    if measure := _MEASURE.fullmatch(piece):
-        return [plain_number(measure[1], language), *_parts(measure[2], language, is_formula=is_formula)]
     if piece[0].isdigit() or (piece[0] == "-" and len(piece) > 1):
         return [plain_number(piece, language)]
-    if re.search(r"[_@/\\:]|\w\.\w|\d", piece) or re.search(r"[a-z][A-Z]", piece):
-        return [piece if re.search(r"[_@/\\:]", piece) else piece.casefold()]
+    if re.search(r"[_@/\\:]|\w\.\w|\d", piece):
+        return [piece]
     return _word_parts(piece)
-
-
-_OTHERWISE_ACRONYMS = words("us it who is am or in on at no can will may an as to do if so he we me be by")
-"""Small words that mean something else in capitals: US, IT, WHO."""
 
 
 def _word_parts(piece: str) -> list[str]:
     if re.fullmatch(r"\w+'s?", piece):
-        return [fold(piece.partition("'")[0]), "'s"]
+        return [fold_accents(piece.partition("'")[0]), "'s"]
     first, *rest = piece.split("-")
     if rest and fold(first) in _PREFIXES:
-        return [fold(first) + "".join(fold(part) for part in rest)]
-    return [fold(roman(part)) for part in (first, *rest) if part]
+        return [fold_accents(first) + "".join(fold_accents(part) for part in rest)]
+    return [fold_accents(roman(part)) for part in (first, *rest) if part]
 
 
 def _with_asking_accents(pieces: list[str], language: Language) -> list[str]:
@@ -313,7 +299,7 @@ def _compose(pieces: list[str], language: Language, names: frozenset[str], paylo
 
 def _word(piece: str, before: str, language: Language, names: frozenset[str]) -> Word:
     plain = without_accents(piece)
-    if piece[0] == '"' or not plain.isalpha():
+    if piece[0] == '"' or not plain.isalpha() or not plain.islower():
         return Word(language.synonyms.get(piece, piece), "", piece, before)
     found = without_ending(language.synonyms.get(piece, piece), language)
     return Word(language.synonyms.get(found.base, found.base), found.ending, piece, before)

@@ -7,7 +7,7 @@ doubt. What it lets through differs only in what is listed in `word_lists/`.
 from collections import Counter
 
 from inference.cache.folding import clean, without_accents
-from inference.cache.reading import CASE_MATTERS, Reading, Word, read
+from inference.cache.reading import Reading, Word, read
 from inference.cache.word_lists.en import ENGLISH
 from inference.cache.word_lists.es import SPANISH
 from inference.cache.word_lists.shape import words
@@ -82,8 +82,6 @@ def _different_forms(one: Reading, other: Reading) -> str | None:
         is_name = _is_name(left, right, names)
         if is_name and not _same_surface(left, right):
             return "name"
-        if _case_differs(left, one, other):
-            return "name"
         if left.ending == right.ending:
             if not is_name and _same_surface(left, right) and _articles_differ(left, right):
                 return "article"
@@ -127,13 +125,7 @@ def _is_past(reading: Reading) -> bool:
 
 
 def _is_name(left: Word, right: Word, names: frozenset[str]) -> bool:
-    return any(without_accents(word.surface) in names for word in (left, right))
-
-
-def _case_differs(word: Word, one: Reading, other: Reading) -> bool:
-    """An Apple is no apple, where the other text has capitals at all."""
-    plain = without_accents(word.surface)
-    return plain in CASE_MATTERS and (plain in one.names) != (plain in other.names)
+    return any(without_accents(word.surface.casefold()) in names for word in (left, right))
 
 
 def _is_generic(left: Word, right: Word, reading: Reading) -> bool:

@@ -124,6 +124,11 @@ class Generation(models.Model):
         return self.status in RUNNING
 
     @property
+    def failed_early(self) -> bool:
+        """Whether it failed before its first piece, so that there is nothing to keep."""
+        return bool(self.error_code) and not self.delta_lengths and not self.tool_calls
+
+    @property
     def cost(self) -> str:
         """The cost as a decimal string in CURRENCY."""
         return as_money(self.cost_micro)

@@ -12,13 +12,13 @@ from inference.descriptions import ANSWER_HEADERS, ASKING
 from inference.events import Finished, Started
 from inference.openai_api.answers import DONE, HEARTBEAT, Frame, cost
 from inference.openai_api.descriptions import CHAT_COMPLETION, CHAT_COMPLETION_REQUEST, TAG
-from inference.openai_api.questions import ChatQuestion, read_question
+from inference.openai_api.questions import FIELD_NAMES, ChatQuestion, read_question
 from inference.replies import llmsite_headers
 from inference.together import (
     BrokenOff,
     SideBySide,
+    naming_fields,
     stream_response,
-    wants_fresh_answer,
     whole,
 )
 from llmsite.core.errors import told
@@ -44,10 +44,13 @@ CHUNKS = events(
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     """The answer, whole or in pieces. A client that leaves cancels it: nobody could come back for it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    fresh = wants_fresh_answer(request.headers.get("Cache-Control"))
-    question = read_question(read_json(request), credential, fresh=fresh)
-    if question.stream:
-        return await _streamed(question, credential)
+    cache_control = request.headers.get("Cache-Control")
+    question = read_question(read_json(request), credential, cache_control=cache_control)
+    with naming_fields(FIELD_NAMES):
+        return await (_streamed if question.stream else _whole)(question, credential)
+
+
+async def _whole(question: ChatQuestion, credential: Credential) -> HttpResponseBase:
     try:
         completions = await whole(question.asks, credential)
     except BrokenOff as broken:

@@ -35,8 +35,8 @@ _NAME: Json = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _ID = text(most=200)
 _MODEL = {**_ID, "description": "An `id` of `GET /v1/models`."}
 _PART = one_of(
-    part("type", "text", type=constant("text"), text=TEXT),
-    part("type", "refusal", type=constant("refusal"), refusal=TEXT),
+    body("type", "text", type=constant("text"), text=TEXT),
+    body("type", "refusal", type=constant("refusal"), refusal=TEXT),
 )
 _PASSED_OVER = {"name": IGNORED, "refusal": IGNORED, "annotations": IGNORED}
 _TURN = body(
@@ -55,13 +55,14 @@ _TOOL_TURN = body(
     tool_call_id=_ID,
     **_PASSED_OVER,
 )
-_TOOL_CALL = part(
+_TOOL_CALL = body(
     "id",
     "type",
     "function",
     id=_ID,
     type=constant("function"),
-    function=part("name", name=_NAME, arguments=TEXT_OR_NULL),
+    function=body("name", name=_NAME, arguments=TEXT_OR_NULL),
+    index=IGNORED,
 )
 _ASSISTANT_TURN = body(
     "role",
@@ -82,7 +83,7 @@ _TOOL = body(
 )
 _TOOL_CHOICE = one_of(
     constant(None, "none", "auto", "required"),
-    part("type", "function", type=constant("function"), function=part("name", name=_NAME)),
+    body("type", "function", type=constant("function"), function=body("name", name=_NAME)),
 )
 _RESPONSE_FORMAT = one_of(
     NULL,
@@ -171,6 +172,15 @@ MODEL = answer(
     id=TEXT, object=constant("model"), created=COUNT, owned_by=TEXT, root=TEXT, parent=TEXT_OR_NULL
 )
 MODELS = answer(object=constant("list"), data=list_of(MODEL))
+_MODEL_FOR_ANTHROPIC = answer(type=constant("model"), id=TEXT, display_name=TEXT, created_at=TEXT)
+_MODELS_FOR_ANTHROPIC = answer(
+    data=list_of(_MODEL_FOR_ANTHROPIC),
+    has_more=constant(False),
+    first_id=TEXT_OR_NULL,
+    last_id=TEXT_OR_NULL,
+)
+MODEL_OF_BOTH = one_of(MODEL, _MODEL_FOR_ANTHROPIC)
+MODELS_OF_BOTH = one_of(MODELS, _MODELS_FOR_ANTHROPIC)
 
 EMBEDDING_REQUEST = body(
     "model",

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from accounts.credentials import Credential
 from inference.ask import Ask, Sampling, Shape
 from inference.providers.base import ChatMessage, Role, ToolCall
-from inference.together import split_prompt
+from inference.together import heed_cache_control, split_prompt
 from llmsite.core.errors import UnsupportedParameter
 from llmsite.core.json_fields import Fields, refuse
 from llmsite.core.logs import request_id
@@ -43,6 +43,8 @@ _NOT_TAKEN = (
     "verbosity",
     "web_search_options",
 )
+FIELD_NAMES = {"prompt": "messages"}
+"""What this API calls the fields that the pipeline may refuse, where the name is another."""
 _ROLES: dict[str, Role] = {
     "developer": "system",
     "system": "system",
@@ -63,10 +65,10 @@ class ChatQuestion:
     include_usage: bool
 
 
-def read_question(data: Any, credential: Credential, *, fresh: bool = False) -> ChatQuestion:
-    """The question in a body. `fresh` says that the headers ask for a new answer.
+def read_question(data: Any, credential: Credential, *, cache_control: str | None = None) -> ChatQuestion:
+    """The question in a body, and in the header Cache-Control.
 
-    Raises InvalidInput, TooLarge, or UnsupportedParameter, with the field.
+    Raises InvalidInput, TooLarge, UnsupportedParameter or UnknownParameter, with the field.
     """
     fields = Fields(data)
     model = fields.required_text("model", most=_MOST_NAME)
@@ -82,10 +84,11 @@ def read_question(data: Any, credential: Credential, *, fresh: bool = False) -> 
         history=history,
         sampling=_sampling(fields),
         shape=_shape(fields),
-        use_cache=use_cache is not False and not fresh,
+        use_cache=use_cache is not False,
         listed=False,
         request_id=request_id.get() or "",
     )
+    ask = heed_cache_control(ask, cache_control)
     stream, include_usage = bool(fields.flag("stream")), _include_usage(fields)
     _refuse_the_rest(fields)
     return ChatQuestion(tuple(replace(ask, choice=at) for at in range(choices)), stream, include_usage)
@@ -168,7 +171,9 @@ def _text_part(part: Fields, most: int) -> str:
     kind = part.text("type", most=_MOST_NAME, required=True)
     if kind not in ("text", "refusal"):
         raise UnsupportedParameter(field=part.at("type"))
-    return part.text(kind, most=most, required=True) or ""
+    text = part.text(kind, most=most, required=True) or ""
+    part.refuse_others()
+    return text
 
 
 def _tool_call(fields: Fields) -> ToolCall:
@@ -176,11 +181,16 @@ def _tool_call(fields: Fields) -> ToolCall:
     function = fields.object("function")
     if function is None:
         refuse(fields.at("function"), _("This field is required."))
-    return ToolCall(
+    call = ToolCall(
         id=fields.required_text("id", most=_MOST_ID),
         name=_function_name(function),
         arguments=function.text("arguments", most=settings.MAX_PROMPT_CHARACTERS) or "{}",
     )
+    # The pieces of a stream are numbered, and programs that put them together keep the number.
+    fields.ignore("index")
+    function.refuse_others()
+    fields.refuse_others()
+    return call
 
 
 # --- What the answer has to be ---------------------------------------------------------------------
@@ -246,8 +256,10 @@ def _tool_choice(fields: Fields, names: list[str]) -> str | dict[str, Any] | Non
         _require_function(choice)
         function = choice.object("function")
         name = function and function.text("name", most=_MOST_NAME)
-        if name not in names:
+        if function is None or name not in names:
             refuse("tool_choice", _("This names none of the tools."))
+        function.refuse_others()
+        choice.refuse_others()
         return {"type": "function", "function": {"name": name}}
     return fields.choice("tool_choice", ("none", "auto", "required"))
 

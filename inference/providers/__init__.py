@@ -99,13 +99,13 @@ def _build(name: str, base_url: str) -> ChatProvider:
     if base_url and not (has_address(name) and is_listed(base_url, provider=name)):
         raise ProviderAddressRefused(provider=name, detail=f"{base_url} is not listed")
     elsewhere = {"base_url": base_url, "network": network_of(base_url)} if base_url else {}
-    bounded = Bounded(
-        import_string(BACKENDS[name]).from_settings(**elsewhere),
+    # Within the bounds: the time in our own queue is not the provider's.
+    return Bounded(
+        Deadlines(import_string(BACKENDS[name]).from_settings(**elsewhere), _timeouts()),
         running=settings.PROVIDER_CONCURRENCY,
         waiting=settings.PROVIDER_QUEUE,
+        seconds=settings.FIRST_TOKEN_TIMEOUT,
     )
-    # Around it, so that the time in the queue counts towards the first piece.
-    return Deadlines(bounded, _timeouts())
 
 
 def ready_provider(name: str, base_url: str = "") -> ChatProvider | None:

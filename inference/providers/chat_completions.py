@@ -86,7 +86,8 @@ class CompletionReader:
                     yield piece
         # Another server's stream can be wrong in any shape; whichever it is, the answer is broken.
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise self._failures.broken(f"{type(error).__name__}: {error}", started=self.started) from None
+            what = "events of another shape"
+            raise self._failures.broken(what, started=self.started, error=error) from None
 
     def finished(self) -> Finished:
         """The end of the answer, once the body is over. Raises UpstreamCut, or ProviderError when empty."""

@@ -16,7 +16,9 @@ from inference.providers.base import (
     Timeouts,
     ToolCallDelta,
 )
-from llmsite.core.errors import ProviderTimeout
+from inference.providers.characters import Characters
+from llmsite.core.errors import ProviderBusy, ProviderTimeout
+from llmsite.core.lateness import Watch
 from llmsite.core.patience import Patience
 
 log = structlog.get_logger("llmsite.providers")
@@ -31,9 +33,10 @@ class Deadlines(ChatProvider):
     """Ends a call that is too slow: to its first piece, between two pieces, or as a whole.
 
     And one that goes on far beyond the tokens that were asked for, as the provider should have done: with
-    the end `length`, and without a count of tokens.
+    the end `length`, and without a count of tokens. What is no character is replaced on the way.
 
-    The deadline to connect is the wrapped provider's own, because only it knows when it is connected.
+    The deadline to connect is the wrapped provider's own, because only it knows when it is connected. Where
+    our own event loop was late meanwhile, missing it is our fault (ProviderBusy, phase: connect).
     """
 
     def __init__(self, provider: ChatProvider, timeouts: Timeouts) -> None:
@@ -44,30 +47,19 @@ class Deadlines(ChatProvider):
         self._timeouts = timeouts
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
-        clock = asyncio.get_running_loop().time
-        last = clock() + self._timeouts.total
-        seconds, phase = self._timeouts.first_token, "first_token"
         room = SPARE_CHARACTERS + CHARACTERS_PER_TOKEN * request.max_tokens
-        events = self._provider.stream(request)
-        async with aclosing(events):
-            with closing(Patience()) as patience:
-                while True:
-                    next_deadline = clock() + seconds
-                    try:
-                        with patience.until(min(next_deadline, last)):
-                            event = await anext(events, None)
-                    except TimeoutError:
-                        missed = "total" if last <= next_deadline else phase
-                        raise ProviderTimeout(provider=self.name, phase=missed) from None
-                    if event is None:
-                        return
-                    room -= _length(event)
-                    if room < 0:
-                        log.warning("answer_without_end", provider=self.name, max_tokens=request.max_tokens)
-                        yield Finished("length", None)
-                        return
-                    yield event
-                    seconds, phase = self._timeouts.idle, "idle"
+        characters = Characters()
+        async with aclosing(self._provider.stream(request)) as events:
+            with closing(_Waiting(self.name, self._timeouts)) as waiting:
+                while (event := await waiting.next_of(events)) is not None:
+                    for piece in characters.whole(event):
+                        room -= _length(piece)
+                        if room < 0:
+                            tokens = request.max_tokens
+                            log.warning("answer_without_end", provider=self.name, max_tokens=tokens)
+                            yield Finished("length", None)
+                            return
+                        yield piece
 
     async def count_tokens(self, model: str, messages: Sequence[ChatMessage]) -> list[int]:
         try:
@@ -78,6 +70,41 @@ class Deadlines(ChatProvider):
 
     async def aclose(self) -> None:
         await self._provider.aclose()
+
+
+class _Waiting:
+    """For the events of one call, each by its deadline."""
+
+    def __init__(self, provider: str, timeouts: Timeouts) -> None:
+        self._provider = provider
+        self._clock = asyncio.get_running_loop().time
+        self._last = self._clock() + timeouts.total
+        self._phase, self._seconds = "first_token", timeouts.first_token
+        self._idle_seconds = timeouts.idle
+        self._patience = Patience()
+        self._watch = Watch()
+
+    def close(self) -> None:
+        self._patience.close()
+        self._watch.close()
+
+    async def next_of(self, events: AsyncGenerator[ProviderEvent, None]) -> ProviderEvent | None:
+        """The next event; None at the end. Raises ProviderTimeout, and what the provider raises."""
+        deadline = self._clock() + self._seconds
+        try:
+            with self._patience.until(min(deadline, self._last)):
+                event = await anext(events, None)
+        except TimeoutError:
+            missed = "total" if self._last <= deadline else self._phase
+            raise ProviderTimeout(provider=self._provider, phase=missed) from None
+        except ProviderTimeout as error:
+            if error.data.get("phase") == "connect" and self._watch.was_late:
+                raise ProviderBusy(provider=self._provider, phase="connect") from None
+            raise
+        if self._phase == "first_token":
+            self._phase, self._seconds = "idle", self._idle_seconds
+            self._watch.close()
+        return event
 
 
 def _length(event: ProviderEvent) -> int:

@@ -1,7 +1,8 @@
 """From what went wrong upstream to the errors of `llmsite.core.errors`.
 
-Everything here is pure: a status, headers and a body go in, an exception comes out. What the
-provider said is kept as `detail`, for the log only, cut short and without any key.
+A status, headers and a body go in, an exception comes out. What the provider said may repeat the prompt,
+so that of its words only those are kept that the vendors document; with LOG_PROMPTS all of it is, as
+`detail`, for the log only, cut short and without any key.
 """
 
 import json
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from django.conf import settings
 
 from llmsite.core.errors import (
     ContextLengthExceeded,
@@ -66,7 +69,7 @@ class Failures:
 
     def from_status(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> SiteError:
         """The error for an answer whose status is not 200; `body` is its JSON, or text that is none."""
-        data: dict[str, Any] = {"provider": self.provider, "detail": self.detail(body)}
+        data: dict[str, Any] = {"provider": self.provider, "detail": self._said(body)}
         if (wait := retry_after(headers or {})) is not None:
             data["retry_after"] = wait
         if 400 <= status < 500 and (sizes := context_sizes(body)):
@@ -87,11 +90,26 @@ class Failures:
         known = (_STATUS_OF_TYPE[kind] for kind in _kinds(body) if kind in _STATUS_OF_TYPE)
         return self.from_status(next(known, 500), body)
 
-    def broken(self, detail: object, *, started: bool) -> ProviderFailure:
-        """The stream ended or made no sense. Once text has come (`started`), it is a cut answer."""
+    def broken(self, what: str, *, started: bool, error: Exception | None = None) -> ProviderFailure:
+        """The stream ended or made no sense. Once text has come (`started`), it is a cut answer.
+
+        `what` is in our own words. `error` may quote what came, so that only its kind is kept.
+        """
+        detail = what if error is None else f"{what}: {self.kind_of(error)}"
         if started:
-            return UpstreamCut(provider=self.provider, detail=self.detail(detail))
-        return ProviderError(provider=self.provider, status=200, detail=self.detail(detail))
+            return UpstreamCut(provider=self.provider, detail=detail)
+        return ProviderError(provider=self.provider, status=200, detail=detail)
+
+    def kind_of(self, error: BaseException) -> str:
+        """The name of what was raised over the provider's words; with LOG_PROMPTS what it says, too."""
+        kind = type(error).__name__
+        return self.detail(f"{kind}: {error}") if settings.LOG_PROMPTS else kind
+
+    def _said(self, body: Any) -> str:
+        """What the provider said, as far as the log may have it."""
+        if settings.LOG_PROMPTS:
+            return self.detail(body)
+        return ", ".join(kind for kind in _kinds(body) if kind in _STATUS_OF_TYPE)
 
     def detail(self, body: object) -> str:
         """`body` as one short text for the log, without keys."""

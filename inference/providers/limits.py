@@ -1,8 +1,8 @@
 """How many calls to a provider run and wait at once, as a wrapper around any provider.
 
 A provider that becomes slow must not gather calls until the process is full of them: so many run, so many
-wait for a place, and the next one is refused at once. It is counted for each event loop, of which a web
-process has one.
+wait for a place, and the next one is refused at once; so is, after a while, one that waits in vain. None of
+this is the provider's doing. It is counted for each event loop, of which a web process has one.
 """
 
 import asyncio
@@ -22,32 +22,41 @@ class Places:
         self._may_wait = waiting
         self._waiting = 0
 
-    async def take(self) -> bool:
-        """Wait for a place, which is given back with `free.release()`. False where the queue is full."""
-        if self.free.locked() and self._waiting >= self._may_wait:
+    async def take(self, *, seconds: float) -> bool:
+        """Wait for a place, which is given back with `free.release()`.
+
+        False where the queue is full, or no place becomes free within `seconds`.
+        """
+        if not self.free.locked():
+            return await self.free.acquire()
+        if self._waiting >= self._may_wait:
             return False
         self._waiting += 1
         try:
-            return await self.free.acquire()
+            async with asyncio.timeout(seconds):
+                return await self.free.acquire()
+        except TimeoutError:
+            return False
         finally:
-            self._waiting -= 1  # Also where the caller leaves, or misses the deadline for its first piece.
+            self._waiting -= 1  # Also where the caller leaves.
 
 
 class Bounded(ChatProvider):
-    """Runs at most `running` calls; `waiting` more wait, and the rest is refused (ProviderBusy)."""
+    """Runs at most `running` calls; `waiting` more wait for `seconds`, the rest is refused (ProviderBusy)."""
 
-    def __init__(self, provider: ChatProvider, *, running: int, waiting: int) -> None:
+    def __init__(self, provider: ChatProvider, *, running: int, waiting: int, seconds: float) -> None:
         self.name = provider.name
         self.parameters = provider.parameters
         self.is_greedy = provider.is_greedy
         self._provider = provider
         self._running = running
         self._waiting = waiting
+        self._seconds = seconds
         self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = WeakKeyDictionary()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
         places = self._places_here()
-        if not await places.take():
+        if not await places.take(seconds=self._seconds):
             raise ProviderBusy(provider=self.name)
         try:
             async with aclosing(self._provider.stream(request)) as events:

@@ -146,4 +146,4 @@ class LocalProvider(ChatProvider):
             raise kind(provider=self.name, phase="connect", detail=detail) from None
         except http.BadResponse as error:
             started = reader is not None and reader.started
-            raise self._failures.broken(str(error), started=started) from None
+            raise self._failures.broken("no HTTP", started=started, error=error) from None

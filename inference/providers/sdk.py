@@ -104,19 +104,27 @@ class SDKProvider(ChatProvider):
             if isinstance(error, SiteError):
                 raise
             # The HTTP client's own error in mid-stream, or events that are not of the vendor's shape.
-            detail = f"{type(error).__name__}: {error}"
-            raise self._failures.broken(detail, started=reader.started) from None
+            what = "the stream broke, or was of another shape"
+            raise self._failures.broken(what, started=reader.started, error=error) from None
 
     def _from_api_error(self, sdk: ModuleType, error: Any, reader: Reader) -> SiteError:
         if isinstance(error, sdk.APITimeoutError):
             return ProviderTimeout(provider=self.name, phase="connect")
         if isinstance(error, sdk.APIConnectionError):
-            detail = self._failures.detail(f"{error} {error.__cause__}")
-            return ProviderUnavailable(provider=self.name, phase="connect", detail=detail)
+            return ProviderUnavailable(provider=self.name, phase="connect", detail=self._why_away(error))
         body = error.body if error.body is not None else error.message
         if isinstance(error, sdk.APIStatusError) and error.status_code != 200:
             return self._failures.from_status(error.status_code, body, error.response.headers)
         return self._failures.from_event(body)
+
+    def _why_away(self, error: Any) -> str:
+        """Without a connection nobody has said anything but this machine: that may be told."""
+        import httpx2
+
+        cause = error.__cause__ or error
+        if isinstance(cause, httpx2.ConnectError):
+            return self._failures.detail(str(cause))
+        return self._failures.kind_of(cause)
 
 
 @lru_cache(maxsize=1)

@@ -1,13 +1,14 @@
 """Who is asked how often, and who answers in the end: counted at the stand-ins, one for each model."""
 
 import asyncio
+import time
 from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
 from inference import fallback
-from inference.circuits import FAILURES_IN_A_ROW, Circuits
+from inference.circuits import FAILURES_IN_A_ROW, Circuits, Row
 from inference.fallback import Answering, Candidate, answer_from
 from inference.models import ChatModelConfig
 from inference.providers.anthropic import AnthropicProvider
@@ -20,7 +21,7 @@ from inference.providers.scripted import ScriptedProvider
 from inference.tests.providers.asking import a_request
 from inference.tests.providers.conftest import closed_url, deaf_url  # noqa: F401 - fixtures
 from inference.tests.standin import Answer, StandIn
-from llmsite.core import errors
+from llmsite.core import errors, lateness
 
 KEY = "sk-canary-8dK3vR1p"
 PROVIDERS = {
@@ -356,7 +357,8 @@ class TestConnections:
         assert (row.state, row.model, row.failures) == ("open", "", FAILURES_IN_A_ROW)
 
     @pytest.mark.parametrize("provider", PROVIDERS)
-    async def test_nobody_who_accepts(self, provider, other, deaf_url):  # noqa: F811
+    async def test_nobody_who_accepts(self, provider, other, deaf_url, monkeypatch):  # noqa: F811
+        monkeypatch.setattr(lateness, "LATE_SECONDS", 60)  # However busy this machine is.
         _, attempts, _ = await ask(a_candidate(deaf_url, provider=provider), other)
 
         assert attempts == [("first", provider, "provider_timeout", 3)]
@@ -432,9 +434,141 @@ class TestConnections:
         assert prepared == [0]
 
 
+class TestOurOwnFault:
+    @pytest.mark.parametrize("provider", PROVIDERS)
+    async def test_a_loop_that_was_late_to_connect_blames_nobody(
+        self,
+        provider,
+        deaf_url,  # noqa: F811
+        circuits,
+        monkeypatch,
+    ):
+        monkeypatch.setattr(fallback, "RETRIES", 0)
+        asking = asyncio.create_task(refused(a_candidate(deaf_url, provider=provider)))
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+        time.sleep(0.5)  # noqa: ASYNC251 - as many answers would that begin at once
+
+        error = await asking
+
+        assert (type(error), error.data["phase"]) == (errors.ProviderBusy, "connect")
+        assert await circuits.states() == []
+
+    async def test_it_is_tried_again(self, standin, deaf_url, circuits, monkeypatch):  # noqa: F811
+        slow = a_candidate(deaf_url)
+        monkeypatch.setattr(lateness, "LATE_SECONDS", -60)
+
+        _, attempts, _ = await ask(slow, a_candidate(standin.url, alias="second"))
+
+        assert attempts == [("first", "local", "provider_busy", 3)]
+        assert await circuits.states() == []
+
+    async def test_who_waited_in_our_queue_in_vain_is_answered_by_the_next(
+        self, standin, other, second, circuits
+    ):
+        candidate = a_candidate(standin.url)
+        bounded = Bounded(candidate.provider, running=1, waiting=5, seconds=0.1)
+        standin.script(Answer(pieces=("a", "b"), gap=30))
+        holder = asyncio.create_task(ask(replace(candidate, provider=bounded)))
+        assert await asyncio.to_thread(standin.wait_for_calls, 1)
+
+        alias, attempts, _ = await ask(replace(candidate, provider=bounded), other)
+
+        assert (alias, attempts) == ("second", [("first", "local", "provider_busy", 1)])
+        assert len(standin.calls) == 1
+        assert await circuits.states() == []
+        holder.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holder
+
+
+class TestCharges:
+    @pytest.fixture
+    def charged(self):
+        return []
+
+    def charging(self, candidate, charged, error=None):
+        async def charge():
+            charged.append(candidate.model.alias)
+            if error is not None:
+                raise error
+
+        return replace(candidate, charge=charge)
+
+    async def test_a_model_is_charged_once_when_it_is_called(self, first, other, standin, second, charged):
+        standin.script(*[FAILED] * 3)
+        second.script(FAILED)
+
+        await ask(self.charging(first, charged), self.charging(other, charged))
+
+        assert charged == ["first", "second"]
+        assert (len(standin.calls), len(second.calls)) == (3, 2)
+
+    async def test_one_that_is_paused_is_not_charged(self, first, other, standin, second, charged):
+        second.script(Answer(status=404))
+        assert isinstance(await refused(other), errors.ProviderRejected)
+        standin.script(FAILED, FAILED, FAILED)
+
+        await refused(first, self.charging(other, charged))
+
+        assert charged == []
+
+    async def test_one_that_the_budget_does_not_bear_gives_way_to_the_next(
+        self, first, other, standin, second, charged
+    ):
+        standin.script(*[FAILED] * 3)
+        dear = self.charging(replace(other, model=ChatModelConfig(alias="dear", provider="local")), charged)
+        dear = self.charging(dear, charged, errors.BudgetReserved())
+
+        alias, attempts, _ = await ask(first, dear, other)
+
+        assert (alias, attempts[1]) == ("second", ("dear", "local", "budget_reserved", 0))
+        assert len(second.calls) == 1
+
+    async def test_a_probe_that_the_budget_does_not_bear_makes_room_for_the_next(
+        self, first, charged, circuits
+    ):
+        circuits._rows[first.deployment] = Row(FAILURES_IN_A_ROW, 0.0, 0.0, "provider_error")
+        await refused(self.charging(first, charged, errors.BudgetReserved()))
+
+        assert (await ask(first))[0] == "first"
+
+
+class TestCosts:
+    """What is told where nobody answers says whether anybody may have worked on the question."""
+
+    async def test_all_said_no(self, first, other, standin, second):
+        standin.script(Answer(status=401))
+        second.script(*[FAILED] * 3)
+
+        assert (await refused(first, other)).may_have_cost is False
+
+    @pytest.mark.parametrize("status", [401, 429, 500])
+    async def test_the_first_said_no_and_the_next_was_left(self, first, standin, second, status):
+        slow = a_candidate(second.url, alias="second", timeouts=Timeouts(first_token=0.2))
+        standin.choose = lambda body: Answer(status=status)
+        second.script(Answer(head_start=30))
+
+        error = await refused(first, slow)
+
+        assert not isinstance(error, errors.ProviderTimeout)
+        assert error.may_have_cost is True
+
+    async def test_the_first_was_left_and_the_next_refuses_the_question(self, other, standin, second):
+        slow = a_candidate(standin.url, timeouts=Timeouts(first_token=0.2))
+        standin.script(Answer(head_start=30))
+        second.script(Answer(status=400))
+
+        error = await refused(slow, other)
+
+        assert isinstance(error, errors.ProviderRejected)
+        assert error.may_have_cost is True
+
+
 async def test_a_queue_that_is_full_is_for_the_next_model_and_no_failure(standin, other, circuits):
     candidate = a_candidate(standin.url)
-    full = Candidate(candidate.model, Bounded(candidate.provider, running=1, waiting=0), candidate.request)
+    bounded = Bounded(candidate.provider, running=1, waiting=0, seconds=30)
+    full = Candidate(candidate.model, bounded, candidate.request)
     standin.script(Answer(head_start=30))
     holder = asyncio.create_task(ask(full))
     assert await asyncio.to_thread(standin.wait_for_calls, 1)

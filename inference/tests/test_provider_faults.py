@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
 from accounts.ledger import remaining
-from accounts.models import Reservation
+from accounts.models import LedgerEntry, Reservation
 from accounts.tests.redis_servers import own_redis
 from conftest import bearer
 from inference import fallback
@@ -326,6 +326,89 @@ class TestNobodyIsLeft:
         codes = [code_of(await predict(alice, f"Hello {number}")) for number in range(3)]
 
         assert codes == ["provider_unavailable", "provider_unavailable", "no_provider"]
+
+
+class TestWhatIsBooked:
+    async def test_a_fallback_that_is_skipped_leaves_the_call_the_first_models(
+        self, alice, chain, standin, second
+    ):
+        standin.choose = lambda body: FAILED
+        second.choose = lambda body: Answer(status=404)
+        await predict(alice)
+        await LedgerEntry.objects.all().adelete()
+
+        await predict(alice, "Again")
+
+        assert calls(standin, second) == (5, 1)
+        entry = await LedgerEntry.objects.aget()
+        assert (entry.model, entry.provider) == ("gpt", "openai")
+
+    @pytest.mark.parametrize("status", [401, 429])
+    async def test_a_fallback_that_was_left_has_cost_its_prompt(
+        self, alice, chain, standin, second, settings, status
+    ):
+        settings.FIRST_TOKEN_TIMEOUT = 0.3
+        standin.choose = lambda body: Answer(status=status, headers={"retry-after": "600"})
+        second.choose = lambda body: Answer(head_start=30)
+
+        answer = await predict(alice)
+
+        assert code_of(answer) == ("provider_rejected" if status == 401 else "provider_rate_limited")
+        entry = await LedgerEntry.objects.aget()
+        assert (entry.model, entry.estimated, entry.output_tokens) == ("claude", True, 0)
+        assert entry.input_tokens > 0
+        assert entry.cost_micro == 3 * entry.input_tokens
+
+    async def test_a_fallback_that_the_budget_does_not_bear_is_not_asked(self, alice, chain, standin, second):
+        await ChatModelConfig.objects.filter(alias="claude").aupdate(input_price=10_000)
+        await sync_to_async(give_budget)(alice, 100_000)
+        standin.choose = lambda body: FAILED
+
+        answer = await predict(alice)
+
+        assert (answer.status_code, code_of(answer)) == (502, "provider_error")
+        assert calls(standin, second) == (3, 0)
+        entry = await LedgerEntry.objects.aget()
+        assert (entry.model, entry.cost_micro) == ("gpt", 0)
+
+    async def test_who_waited_in_our_own_queue_in_vain_pays_nothing(self, alice, alone, standin, settings):
+        settings.PROVIDER_CONCURRENCY, settings.FIRST_TOKEN_TIMEOUT = 1, 0.5
+        standin.choose = lambda body: Answer(pieces=("a", "b"), gap=30)
+        running = asyncio.create_task(predict(alice))
+        assert await asyncio.to_thread(standin.wait_for_calls, 1)
+
+        answer = await predict(alice, "Other")
+
+        assert (answer.status_code, code_of(answer)) == (503, "provider_busy")
+        entry = await LedgerEntry.objects.aget()
+        assert (entry.input_tokens, entry.cost_micro) == (0, 0)
+        assert await states() == []
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    async def test_half_a_character_is_replaced_and_the_answer_kept(self, alice, chain, standin):
+        standin.choose = lambda body: Answer(raw=HALVES)
+
+        answer = await predict(alice)
+
+        assert answer.json()["text"] == "a\ufffdb😀\ufffd"
+        row = await the_row()
+        assert (row.status, row.message.content) == (Status.FINISHED, "a\ufffdb😀\ufffd")
+
+
+HALVES = (
+    b"".join(
+        b'data: {"choices": [{"index": 0, "delta": {"content": "%s"}}]}\n\n' % piece
+        for piece in (rb"a\ud83d", rb"b\ud83d", rb"\ude00", rb"\u0000")
+    )
+    + b"data: [DONE]\n\n"
+)
+
+
+def give_budget(user, micro):
+    user.monthly_budget_micro = micro
+    user.save()
 
 
 class TestManyCallers:

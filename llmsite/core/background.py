@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
-from asgiref.sync import AsyncToSync
+from asgiref.sync import AsyncToSync, sync_to_async
 from channels.db import database_sync_to_async
+from django.db import connections
 from django.utils import translation
 
 from llmsite.core.logs import request_id
@@ -37,8 +39,16 @@ def in_any_thread(function: Callable[..., T]) -> Callable[..., Coroutine[Any, An
     What is spawned shares one thread otherwise, and one statement that waits for a lock holds up all of it.
     """
     # A synchronous caller above us, such as Django's test client, has the connection that has to be used.
-    has_caller = getattr(AsyncToSync.executors, "current", None) is not None
-    return database_sync_to_async(function, thread_sensitive=has_caller)
+    if getattr(AsyncToSync.executors, "current", None) is not None:
+        return database_sync_to_async(function)
+    return sync_to_async(partial(_with_own_connection, function), thread_sensitive=False)
+
+
+def _with_own_connection(function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    finally:
+        connections.close_all()
 
 
 def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -1,11 +1,11 @@
 """Whose API an address speaks: how its errors look, and which headers its clients read.
 
 Below `/v1/` programs that were written for OpenAI's or Anthropic's API are served; there every answer, the
-gate's refusals and unknown addresses included, has the form that the vendor's clients know. Everywhere else
-the site speaks its own.
+gate's refusals and unknown addresses included, has the form that the vendor's clients know. At the addresses
+that both have, `anthropic-version` tells whose client it is. Everywhere else the site speaks its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,8 @@ from llmsite.core.errors import PublicError
 
 VENDOR_PREFIX = "/v1/"
 _ANTHROPIC_PATHS = ("/v1/messages",)
+_PATHS_OF_BOTH = ("/v1/models",)
+_ANTHROPIC_HEADER = "anthropic-version"
 
 NEVER_AGAIN = frozenset(
     {"budget_exhausted", "budget_too_small", "provider_not_configured", "provider_rejected"}
@@ -138,10 +140,13 @@ def is_vendor_path(path: str) -> bool:
 
 def takes_api_key_header(path: str) -> bool:
     """Whether a key may also come as `X-API-Key`, which Anthropic's clients send."""
-    return path.startswith(_ANTHROPIC_PATHS)
+    return path.startswith(_ANTHROPIC_PATHS + _PATHS_OF_BOTH)
 
 
-def dialect_of(path: str) -> SiteDialect:
+def dialect_of(path: str, headers: Collection[str] = ()) -> SiteDialect:
+    """What is spoken at `path` with those who send these headers."""
     if not is_vendor_path(path):
         return SITE
+    if path.startswith(_PATHS_OF_BOTH):
+        return ANTHROPIC if _ANTHROPIC_HEADER in headers else OPENAI
     return ANTHROPIC if path.startswith(_ANTHROPIC_PATHS) else OPENAI

@@ -212,11 +212,13 @@ class TestFailures:
         self,
         provider: ChatProvider,
         standin: StandIn,
+        settings,
         status: int,
         headers: dict[str, str],
         kind: type[errors.SiteError],
         data: dict[str, object],
     ) -> None:
+        settings.LOG_PROMPTS = True
         standin.script(Answer(status=status, headers=headers))
         events, error = await collect_until_error(provider)
         assert events == []

@@ -113,6 +113,27 @@ def test_every_error_can_be_described() -> None:
         assert "openai" in public.message
 
 
+SAID = {"error": {"message": "Write me a poem", "type": "invalid_request_error", "code": "Write me"}}
+
+
+def test_what_was_said_is_not_kept_but_for_the_vendors_own_words() -> None:
+    error = Failures("openai").from_status(400, SAID)
+    assert error.data == {"provider": "openai", "status": 400, "detail": "invalid_request_error"}
+    assert Failures("openai").from_status(500, "Write me a poem").data["detail"] == ""
+
+
+def test_nor_what_an_error_quotes() -> None:
+    error = Failures("openai").broken("odd", started=False, error=ValueError("Write me a poem"))
+    assert error.data["detail"] == "odd: ValueError"
+
+
+def test_all_of_it_is_where_the_log_may_have_prompts(settings) -> None:
+    settings.LOG_PROMPTS = True
+    assert "Write me a poem" in Failures("openai").from_status(400, SAID).data["detail"]
+    error = Failures("openai").broken("odd", started=False, error=ValueError("Write me a poem"))
+    assert error.data["detail"] == "odd: ValueError: Write me a poem"
+
+
 @pytest.mark.parametrize("text", ["sk-abc123", "Bearer abc", "key sk-proj-a_b-c*****xyz.", "my secret"])
 def test_redact(text: str) -> None:
     shown = redact(text, ("my secret", ""))

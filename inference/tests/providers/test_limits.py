@@ -20,7 +20,7 @@ CALLERS = 200
 
 @pytest.fixture
 def bounded(standin: StandIn) -> Bounded:
-    return Bounded(LocalProvider(base_url=standin.url, embedded=False), running=5, waiting=10)
+    return Bounded(LocalProvider(base_url=standin.url, embedded=False), running=5, waiting=10, seconds=30)
 
 
 async def started(standin: StandIn, count: int) -> None:
@@ -95,19 +95,43 @@ class TestBounds:
 
         assert text_of(await collect(bounded)) == "Hello, world!"
 
-    async def test_the_time_in_the_queue_counts_towards_the_first_piece(
+    async def test_who_waits_in_vain_is_told_that_it_is_our_queue(self, settings, standin: StandIn) -> None:
+        settings.LOCAL_BASE_URL, settings.PROVIDER_CONCURRENCY = standin.url, 1
+        standin.choose = lambda body: Answer(pieces=("a", "b"), gap=30)
+        running = asyncio.create_task(collect_until_error(get_provider("local")))
+        await started(standin, 1)
+        provider = get_provider("local")
+        provider._seconds = 0.1
+
+        _, error = await collect_until_error(provider)
+
+        assert type(error) is errors.ProviderBusy
+        assert len(standin.calls) == 1
+        await cancel([running])
+
+    async def test_the_time_in_the_queue_is_not_the_providers(self, settings, standin: StandIn) -> None:
+        settings.LOCAL_BASE_URL, settings.PROVIDER_CONCURRENCY = standin.url, 1
+        settings.FIRST_TOKEN_TIMEOUT = 0.6
+        standin.choose = lambda body: Answer(head_start=0.4)
+
+        answers = await asyncio.gather(*(collect(get_provider("local")) for _ in range(2)))
+
+        assert [text_of(events) for events in answers] == ["Hello, world!"] * 2
+
+    async def test_a_place_that_nobody_waited_for_in_the_end_is_not_lost(
         self, bounded: Bounded, standin: StandIn
     ) -> None:
+        bounded._seconds = 0.05
         standin.choose = lambda body: Answer(head_start=30)
         running = [asyncio.create_task(collect_until_error(bounded)) for _ in range(5)]
         await started(standin, 5)
-
-        _, error = await collect_until_error(Deadlines(bounded, Timeouts(first_token=0.1)))
-
-        assert isinstance(error, errors.ProviderTimeout)
-        assert error.data["phase"] == "first_token"
-        assert len(standin.calls) == 5
+        for _ in range(3):
+            late = await asyncio.gather(*(collect_until_error(bounded) for _ in range(10)))
+            assert {type(error) for _, error in late} == {errors.ProviderBusy}
         await cancel(running)
+        standin.choose = lambda body: Answer()
+
+        assert text_of(await collect(bounded)) == "Hello, world!"
 
     def test_each_event_loop_has_its_own_places(self, bounded: Bounded) -> None:
         for _ in range(3):
