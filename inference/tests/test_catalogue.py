@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import OperationalError, connections
+from django.test import AsyncClient
 from django.test.utils import CaptureQueriesContext
 
+from conftest import bearer
 from inference import catalogue as module
 from inference.catalogue import Catalogue, _read_snapshot, catalogue
 from inference.models import ChatModelConfig, ModelFallback, Version
@@ -136,3 +138,21 @@ async def test_every_change_is_counted(models):
     await sync_to_async(ChatModelConfig.objects.all().served_locally)("new", context_window=10)
     after = await sync_to_async(Version.objects.numbers)()
     assert after[Version.MODELS] > before[Version.MODELS]
+
+
+async def test_a_database_that_is_away_is_told_as_such(alice, models, monkeypatch):
+    headers = await sync_to_async(bearer)(alice)
+
+    def away(_known):
+        raise OperationalError("the connection is closed")
+
+    monkeypatch.setattr(module, "_read_snapshot", away)
+    for path, body in (
+        ("/api/predict", {"prompt": "Hi"}),
+        ("/v1/chat/completions", {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}),
+    ):
+        catalogue.reset()
+        answer = await AsyncClient().post(path, body, content_type="application/json", headers=headers)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "database_unavailable"
+        assert answer["Retry-After"] == "5"

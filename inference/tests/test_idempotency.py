@@ -20,7 +20,7 @@ from inference.providers.scripted import Script
 from inference.tests.doors import post
 from inference.tests.standin import Answer
 from inference.tests.waiting import until
-from llmsite.core.errors import ProviderRateLimited, UpstreamCut
+from llmsite.core.errors import ContextLengthExceeded, ProviderRateLimited, UpstreamCut
 from llmsite.testing.site import Site
 
 pytestmark = [
@@ -125,26 +125,81 @@ async def test_an_answer_of_the_cache_is_replayed_too(alice, models):
     assert await Generation.objects.acount() == 2
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "code"),
-    [
-        (UpstreamCut(provider="scripted"), 502, "upstream_cut"),
-        (ProviderRateLimited(provider="scripted", retry_after=60), 503, "provider_rate_limited"),
-    ],
-)
-async def test_a_failure_of_the_provider_is_replayed_as_it_was(error, status, code, alice, models):
-    scripted.play(*[Script(pieces=("One",) if status == 502 else (), error=error)] * 3)
+async def test_an_answer_that_broke_off_is_replayed_as_it_was(alice, models):
+    scripted.play(Script(pieces=("One",), error=UpstreamCut(provider="scripted")))
 
     first = await ask(alice, "k1")
-    calls = len(scripted.calls)
     again = await ask(alice, "k1")
 
-    assert first.status_code == again.status_code == status
+    assert first.status_code == again.status_code == 502
     assert first.json() == again.json()
-    assert first.json()["error"]["code"] == code
-    assert first.headers.get("Retry-After") == again.headers.get("Retry-After")
+    assert first.json()["error"]["code"] == "upstream_cut"
     assert again.headers["Idempotent-Replayed"] == "true"
-    assert len(scripted.calls) == calls
+    assert len(scripted.calls) == 1
+
+
+async def test_a_refusal_of_the_question_is_replayed_as_it_was(alice, models):
+    scripted.play(Script(pieces=(), error=ContextLengthExceeded(tokens=9, limit=8)))
+
+    first = await ask(alice, "k1")
+    again = await ask(alice, "k1")
+
+    assert first.status_code == again.status_code == 400
+    assert first.json()["error"]["code"] == again.json()["error"]["code"] == "context_length_exceeded"
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(scripted.calls) == 1
+
+
+async def test_a_passing_failure_before_the_first_piece_may_be_tried_again(alice, models):
+    error = ProviderRateLimited(provider="scripted", retry_after=60)
+    scripted.play(*[Script(pieces=(), error=error)] * 3)
+
+    first = await ask(alice, "k1")
+    scripted.reset()
+    answers = await asyncio.gather(*(ask(alice, "k1") for _ in range(4)))
+
+    assert (first.status_code, first.headers["Retry-After"]) == (503, "60")
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert sum("Idempotent-Replayed" in answer.headers for answer in answers) == 3
+    assert len(scripted.calls) == 1
+    assert await IdempotencyKey.objects.acount() == 1
+
+
+async def ask_in(conversation, user, key, body=QUESTION):
+    path = f"/api/conversations/{conversation}/messages"
+    return await post(user, path, body, **{"Idempotency-Key": key})
+
+
+async def test_a_question_in_a_conversation_is_asked_once(alice, models):
+    here, there = [(await post(alice, "/api/conversations", {})).json()["id"] for _ in range(2)]
+    first = await ask_in(here, alice, "k1")
+    again = await ask_in(here, alice, "k1")
+
+    assert first.status_code == again.status_code == 202
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    for part in ("conversation", "user_message", "message"):
+        assert first.json()[part]["id"] == again.json()[part]["id"]
+    generation = first.json()["message"]["generation"]["id"]
+    assert again.json()["message"]["generation"]["id"] == generation
+    assert await Message.objects.acount() == 2
+
+    others = [await ask_in(there, alice, "k1"), await ask_in(here, alice, "k1", {"prompt": "And of Spain?"})]
+    assert [answer.status_code for answer in others] == [409, 409]
+    await until(lambda: scripted.calls)
+    assert len(scripted.calls) == 1
+
+
+async def test_another_answer_in_a_conversation_is_made_once(alice, models):
+    conversation = (await post(alice, "/api/conversations", {})).json()["id"]
+    message = (await ask_in(conversation, alice, "k1")).json()["message"]["id"]
+    first = await ask_in(conversation, alice, "k2", {"regenerate": message})
+    again = await ask_in(conversation, alice, "k2", {"regenerate": message})
+
+    assert first.json()["user_message"] is again.json()["user_message"] is None
+    assert first.json()["message"]["id"] == again.json()["message"]["id"] != message
+    assert await Message.objects.acount() == 3
 
 
 async def test_what_is_refused_before_it_is_stored_does_not_use_up_the_key(alice, models):

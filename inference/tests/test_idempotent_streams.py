@@ -7,6 +7,8 @@ from django.test import AsyncClient
 
 from inference.models import Generation
 from inference.providers import scripted
+from inference.providers.scripted import Script
+from llmsite.core.errors import ContextLengthExceeded, ProviderTimeout
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled", "models")]
 
@@ -65,6 +67,31 @@ async def test_the_key_of_somebody_else_is_another_key(alice_headers, charlie_he
     assert answer.status_code == 200
     assert "Idempotent-Replayed" not in answer
     assert len(scripted.calls) == 2
+
+
+async def test_a_passing_failure_before_the_first_piece_may_be_tried_again(alice_headers):
+    error = ProviderTimeout(provider="scripted", phase="first_token")
+    scripted.play(*[Script(pieces=(), error=error)] * 3)
+    failed, _ = await ask(alice_headers)
+    assert failed.status_code == 504
+    scripted.reset()
+
+    answer, text = await ask(alice_headers)
+
+    assert (answer.status_code, told(text)[-1]["type"]) == (200, "finished")
+    assert "Idempotent-Replayed" not in answer
+
+
+async def test_a_refusal_before_the_first_piece_is_the_same_plain_error_again(alice_headers):
+    error = ContextLengthExceeded(tokens=9, limit=8)
+    scripted.play(*[Script(pieces=(), error=error)] * 3)
+    first, text = await ask(alice_headers)
+    again, same = await ask(alice_headers)
+
+    assert first.status_code == again.status_code == 400
+    assert json.loads(same)["error"]["code"] == json.loads(text)["error"]["code"] == "context_length_exceeded"
+    assert again["Idempotent-Replayed"] == "true"
+    assert await Generation.objects.acount() == 1
 
 
 def joined(events):

@@ -60,6 +60,26 @@ def test_everybody_sees_the_default(alice, models):
     assert answer.json() == {"provider": "scripted", "model": "scripted", "label": "", "available": True}
 
 
+def test_a_key_that_may_not_ask_the_default_does_not_learn_of_it(alice, models):
+    answer = call(alice, "get", "/api/model", allowed_models=["echo"])
+
+    assert answer.status_code == 403
+    assert "scripted" not in answer.content.decode()
+    assert call(alice, "get", "/api/model", allowed_models=["scripted"]).json()["model"] == "scripted"
+
+
+def test_a_key_that_is_limited_to_some_models_switches_none(operator, models):
+    answer = switch(operator, "echo", "echo", allowed_models=["echo", "scripted"])
+
+    assert answer.status_code == 403
+    assert defaults() == ["scripted"]
+
+
+def test_the_description_tells_how_switching_fails(client, operator, models):
+    schema = call(operator, "get", "/api/schema?format=json").json()
+    assert "`provider_not_configured`" in schema["paths"]["/api/model"]["post"]["responses"]["503"]["description"]
+
+
 def test_an_operator_switches_it_and_the_audit_log_tells(operator, models):
     answer = switch(operator, "echo", "echo")
 

@@ -16,6 +16,7 @@ HISTORY = (
     ChatMessage("user", "One"),
     ChatMessage("assistant", "", tool_calls=(ToolCall("1", "f", '{"a": 1}'),)),
     ChatMessage("tool", "42", tool_call_id="1"),
+    ChatMessage("tool", "No such number.", tool_call_id="2", is_error=True),
 )
 
 

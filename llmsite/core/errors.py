@@ -136,6 +136,12 @@ class ServerRestarting(SiteError):
     retry_after = 5.0
 
 
+class DatabaseAway(SiteError):
+    """The database does not answer, or refuses for now."""
+
+    retry_after = 5.0
+
+
 class Interrupted(SiteError):
     """The process that wrote an answer died before the end."""
 
@@ -276,6 +282,9 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     ),
     ServerRestarting: ErrorRow(
         503, "server_restarting", _("The server is restarting. Try again in a moment.")
+    ),
+    DatabaseAway: ErrorRow(
+        503, "database_unavailable", _("The site’s database does not answer. Try again in a moment.")
     ),
     Interrupted: ErrorRow(
         503, "interrupted", _("The server stopped while it wrote this. What it had is kept.")

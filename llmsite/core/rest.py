@@ -10,6 +10,7 @@ import structlog
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
@@ -18,6 +19,7 @@ from rest_framework.serializers import Serializer
 
 from llmsite.core.dialects import spoken
 from llmsite.core.errors import (
+    DatabaseAway,
     InvalidInput,
     MethodNotAllowed,
     NotAllowed,
@@ -166,6 +168,8 @@ _TRANSLATIONS: dict[type[BaseException], Callable[[], SiteError]] = {
     exceptions.NotFound: NotFound,
     Http404: NotFound,
     exceptions.UnsupportedMediaType: UnsupportedMediaType,
+    OperationalError: DatabaseAway,
+    InterfaceError: DatabaseAway,
     RequestDataTooBig: lambda: TooLarge(limit=_body_limit(), unit="bytes"),
 }
 

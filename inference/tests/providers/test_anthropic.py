@@ -66,6 +66,22 @@ async def test_finish_reasons(provider: AnthropicProvider, standin: StandIn, wor
     assert end_of(await collect(provider)).finish_reason == reason
 
 
+async def test_the_stop_string_that_ended_it_is_told(provider: AnthropicProvider, standin: StandIn) -> None:
+    wire = AnthropicFormat()
+    end = wire.end("stop_sequence", (3, 2)).replace(b'"stop_sequence": null', b'"stop_sequence": "END"')
+    standin.script(Answer(raw=wire.begin((3, 0)) + wire.piece("a") + end))
+    assert end_of(await collect(provider)).stop_sequence == "END"
+
+
+def test_a_tool_that_failed_says_so() -> None:
+    said = (ChatMessage("tool", "No.", tool_call_id="1", is_error=True), ChatMessage("tool", "Yes.", (), "2"))
+    [turn] = turns(said)
+    assert turn["content"] == [
+        {"type": "tool_result", "tool_use_id": "1", "content": "No.", "is_error": True},
+        {"type": "tool_result", "tool_use_id": "2", "content": "Yes."},
+    ]
+
+
 async def test_tokens_that_the_cache_wrote_or_read_are_tokens_of_the_prompt(
     provider: AnthropicProvider, standin: StandIn
 ) -> None:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from inference.providers.base import Finished, TextDelta, Usage
-from inference.providers.chat_completions import CompletionReader, request_body
+from inference.providers.base import ChatMessage, Finished, TextDelta, Usage
+from inference.providers.chat_completions import CompletionReader, request_body, turn
 from inference.providers.failures import Failures
 from inference.tests.providers.asking import a_request
 from inference.tests.wire import OpenAIFormat
@@ -31,6 +31,11 @@ def test_a_request() -> None:
         "temperature": 0.0,
         "stop": ["END"],
     }
+
+
+def test_a_tool_that_failed_says_so_in_its_text() -> None:
+    failed = ChatMessage("tool", "No such city.", tool_call_id="1", is_error=True)
+    assert turn(failed) == {"role": "tool", "tool_call_id": "1", "content": "Error: No such city."}
 
 
 def test_an_answer() -> None:

@@ -164,3 +164,37 @@ async def test_tokens_are_counted(sdk, key):
     seen = await sdk.anthropic("messages.count_tokens", key, system="Be brief.", **ask)
     assert seen["result"]["input_tokens"] == 3
     assert not scripted.calls
+
+
+async def test_the_models_are_listed(sdk, key):
+    seen = await sdk.anthropic("models.list", key)
+    assert seen["error"] is None
+    listed = {model["id"]: model for model in seen["result"]["data"]}
+    assert listed["scripted"]["type"] == "model"
+    assert listed["scripted"]["display_name"]
+    one = await sdk.anthropic("models.retrieve", key, model_id="scripted")
+    assert one["result"] == listed["scripted"]
+
+
+async def test_a_tool_that_failed(sdk, key):
+    blocks = [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}]
+    failed = {"type": "tool_result", "tool_use_id": "call_1", "content": "No such city.", "is_error": True}
+    turns = [
+        *ASK["messages"],
+        {"role": "assistant", "content": blocks},
+        {"role": "user", "content": [failed]},
+    ]
+    seen = await sdk.anthropic(CREATE, key, **{**ASK, "messages": turns}, tools=[TOOL])
+    assert seen["error"] is None
+    sent = scripted.calls[-1].request.messages[-1]
+    assert (sent.role, sent.content, sent.is_error) == ("tool", "No such city.", True)
+
+
+async def test_the_models_own_system_prompt_is_counted(sdk, key):
+    await ChatModelConfig.objects.filter(alias="scripted").aupdate(system_prompt="One two three four.")
+    ask = {name: ASK[name] for name in ("model", "messages")}
+    counts = [
+        (await sdk.anthropic("messages.count_tokens", key, **more, **ask))["result"]["input_tokens"]
+        for more in ({}, {"system": "Be brief."}, {"system": ""})
+    ]
+    assert counts == [5, 3, 1]

@@ -123,6 +123,19 @@ async def test_each_choice_is_an_answer_of_its_own(alice, models):
     assert await Generation.objects.filter(status=Status.FINISHED).acount() == 3
 
 
+async def test_of_choices_some_of_which_were_kept_body_and_headers_tell_the_same(alice, models):
+    kept = await post(alice, CHAT, ask())
+    scripted.play(Script(pieces=("Two",)))
+    answer = await post(alice, CHAT, ask(n=2))
+
+    assert completion_of(kept)["llmsite"]["cache"] is None
+    body = completion_of(answer)
+    assert body["choices"][0]["message"]["content"] == completion_of(kept)["choices"][0]["message"]["content"]
+    assert (answer["x-llmsite-cache"], body["llmsite"]["cache"]) == ("miss", None)
+    again = await post(alice, CHAT, ask(n=2))
+    assert (again["x-llmsite-cache"], completion_of(again)["llmsite"]["cache"]) == ("hit-l1", "l1")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_choice_that_fails_early_ends_the_others(alice, models, stream):
     scripted.play(

@@ -5,6 +5,7 @@ from array import array
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
+from anthropic.types import ModelInfo
 from openai.types import CreateEmbeddingResponse, Model
 
 from conftest import bearer
@@ -39,6 +40,41 @@ async def test_a_key_sees_what_it_may_ask(alice, models):
     assert {model["id"] for model in body["data"]} == {"echo", EMBEDDER}
     hidden = await get(alice, "/v1/models/scripted", allowed_models=["echo"])
     assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
+
+
+ANTHROPIC = {"anthropic-version": "2023-06-01"}
+
+
+async def key_in_its_header(user, **limits):
+    key = (await sync_to_async(bearer)(user, **limits))["Authorization"].removeprefix("Bearer ")
+    return {**ANTHROPIC, "x-api-key": key}
+
+
+async def test_anthropics_clients_get_the_models_in_their_form(alice, models):
+    headers = await key_in_its_header(alice, allowed_models=["echo", "scripted"])
+    body = (await AsyncClient().get("/v1/models", headers=headers)).json()
+
+    assert {model["id"] for model in body["data"]} == {"echo", "scripted"}
+    for model in body["data"]:
+        ModelInfo.model_validate(model)
+    assert body["has_more"] is False
+    assert (body["first_id"], body["last_id"]) == (body["data"][0]["id"], body["data"][-1]["id"])
+    one = await AsyncClient().get("/v1/models/echo", headers=headers)
+    assert one.json() == next(model for model in body["data"] if model["id"] == "echo")
+
+
+async def test_and_errors_in_their_form(alice, models):
+    headers = await key_in_its_header(alice, allowed_models=["echo"])
+    missing = await AsyncClient().get("/v1/models/scripted", headers=headers)
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
+    nobody = await AsyncClient().get("/v1/models", headers={**ANTHROPIC, "x-api-key": "nonsense"})
+    assert (nobody.status_code, nobody.json()["error"]["type"]) == (401, "authentication_error")
+
+
+async def test_a_key_in_its_header_without_a_version_is_answered_in_openais_form(alice, models):
+    headers = await key_in_its_header(alice)
+    answer = await AsyncClient().get("/v1/models", headers={"x-api-key": headers["x-api-key"]})
+    assert answer.json()["object"] == "list"
 
 
 async def test_an_adapter_names_its_model(alice, db):
@@ -93,7 +129,7 @@ async def test_a_question_is_told_apart(alice, encoder):
         ({"encoding_format": "int8"}, 400, "invalid_value", "encoding_format"),
         ({"kind": "poem"}, 400, "invalid_value", "kind"),
         ({"dimensions": 3}, 400, "invalid_value", "dimensions"),
-        ({"task": "x"}, 400, "unsupported_parameter", "task"),
+        ({"task": "x"}, 400, "unknown_parameter", "task"),
     ],
 )
 async def test_what_is_refused(alice, encoder, fields, status, code, param):

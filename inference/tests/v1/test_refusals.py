@@ -157,11 +157,17 @@ def with_messages(messages: str) -> bytes:
     return b'{"model": "scripted", "messages": ' + messages.encode() + b"}"
 
 
+def called(*, more: str = "", in_function: str = "") -> str:
+    function = f'{{"name": "f", "arguments": "{{}}"{in_function}}}'
+    call = f'{{"id": "1", "type": "function", "index": 0, "function": {function}{more}}}'
+    return f'{{"role": "assistant", "content": null, "tool_calls": [{call}]}}'
+
+
 def with_fields(fields: str) -> bytes:
     return b'{"model": "scripted", "messages": [' + USER.encode() + b"], " + fields.encode() + b"}"
 
 
-VALUE, PARAMETER = "invalid_value", "unsupported_parameter"
+VALUE, PARAMETER, UNKNOWN = "invalid_value", "unsupported_parameter", "unknown_parameter"
 
 BAD = [
     (b"not json", VALUE, None),
@@ -199,7 +205,7 @@ BAD = [
         "messages[0].content[0].type",
     ),
     (with_messages('[{"role": "tool", "content": "Rain."}]'), VALUE, "messages[0].tool_call_id"),
-    (with_messages('[{"role": "user", "content": "Hi", "cards": 1}]'), PARAMETER, "messages[0].cards"),
+    (with_messages('[{"role": "user", "content": "Hi", "cards": 1}]'), UNKNOWN, "messages[0].cards"),
     (
         with_messages('[{"role": "user", "content": "Hi", "tool_calls": [{"id": "x"}]}]'),
         PARAMETER,
@@ -228,7 +234,7 @@ BAD = [
     (with_fields('"seed": 1' + "0" * 30), VALUE, "seed"),
     (with_fields('"stream": "yes"'), VALUE, "stream"),
     (with_fields('"stream_options": []'), VALUE, "stream_options"),
-    (with_fields('"stream_options": {"x": 1}'), PARAMETER, "stream_options.x"),
+    (with_fields('"stream_options": {"x": 1}'), UNKNOWN, "stream_options.x"),
     (with_fields('"presence_penalty": 3'), VALUE, "presence_penalty"),
     (with_fields('"use_cache": 1'), VALUE, "use_cache"),
     (with_fields('"logprobs": true'), PARAMETER, "logprobs"),
@@ -237,11 +243,31 @@ BAD = [
     (with_fields('"reasoning_effort": "high"'), PARAMETER, "reasoning_effort"),
     (with_fields('"functions": []'), PARAMETER, "functions"),
     (with_fields('"collection": "docs"'), PARAMETER, "collection"),
-    (with_fields('"api_base": "http://evil"'), PARAMETER, "api_base"),
-    (with_fields('"base_url": "http://evil"'), PARAMETER, "base_url"),
-    (with_fields('"api_key": "sk-x"'), PARAMETER, "api_key"),
-    (with_fields('"extra_headers": {"X": "y"}'), PARAMETER, "extra_headers"),
-    (with_fields('"ü\\u0000\\ud800": null'), PARAMETER, "???"),
+    (with_fields('"api_base": "http://evil"'), UNKNOWN, "api_base"),
+    (with_fields('"base_url": "http://evil"'), UNKNOWN, "base_url"),
+    (with_fields('"api_key": "sk-x"'), UNKNOWN, "api_key"),
+    (with_fields('"extra_headers": {"X": "y"}'), UNKNOWN, "extra_headers"),
+    (with_fields('"ü\\u0000\\ud800": null'), UNKNOWN, "???"),
+    (with_fields('"prompt": "x"'), UNKNOWN, "prompt"),
+    (
+        with_messages('[{"role": "user", "content": [{"type": "text", "text": "Hi", "tune": 1}]}]'),
+        UNKNOWN,
+        "messages[0].content[0].tune",
+    ),
+    (with_messages(f'[{called(more=', "tune": 1')}, {USER}]'), UNKNOWN, "messages[0].tool_calls[0].tune"),
+    (
+        with_messages(f'[{called(in_function=', "tune": 1')}, {USER}]'),
+        UNKNOWN,
+        "messages[0].tool_calls[0].function.tune",
+    ),
+    (
+        with_fields(
+            '"tools": [{"type": "function", "function": {"name": "a"}}], '
+            '"tool_choice": {"type": "function", "function": {"name": "a", "tune": 1}}'
+        ),
+        UNKNOWN,
+        "tool_choice.function.tune",
+    ),
     (with_fields('"tools": {}'), VALUE, "tools"),
     (with_fields('"tools": [{"type": "web_search"}]'), PARAMETER, "tools[0].type"),
     (with_fields('"tools": [{"type": "function"}]'), VALUE, "tools[0].function"),
@@ -316,6 +342,45 @@ BAD_MESSAGES = [
     ({"output_config": {"effort": "high"}}, "output_config.effort: "),
     ({"n": 2}, "n: "),
     ({"mcp_servers": []}, "mcp_servers: "),
+    ({"stop": ["x"]}, "stop: "),
+    ({"system": [{"type": "text", "text": "Hi", "tune": 1}]}, "system[0].tune: "),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "tune": 1}]}]},
+        "messages[0].content[0].tune: ",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "a", "content": "x", "tune": 1}],
+                }
+            ]
+        },
+        "messages[0].content[0].tune: ",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "a", "content": "x", "is_error": 1}],
+                }
+            ]
+        },
+        "messages[0].content[0].is_error: ",
+    ),
+    (
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "a", "name": "b", "input": {}, "tune": 1}],
+                }
+            ]
+        },
+        "messages[0].content[0].tune: ",
+    ),
 ]
 
 
@@ -341,6 +406,56 @@ async def test_a_long_prompt_is_answered_and_a_longer_one_refused(alice, models,
         "request_too_large",
         "messages[0].content",
     )
+
+
+# --- Refused behind the door ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_that_does_not_fit_is_told_by_the_name_of_the_vendor(alice, models, stream):
+    await models["scripted"].__class__.objects.filter(alias="scripted").aupdate(context_window=20)
+    body = ask("x " * 500, max_tokens=5, stream=stream)
+
+    error = openai_error(await post(alice, CHAT, body))
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert anthropic_error(await post(alice, MESSAGES, body))["message"].startswith("messages: ")
+
+
+SCHEMA = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("refused", "fields", "name"),
+    [
+        ("response_format", {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}, None),
+        (
+            "parallel_tool_calls",
+            {
+                "tools": [{"name": "a", "input_schema": SCHEMA}],
+                "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+            },
+            "tool_choice.disable_parallel_tool_use",
+        ),
+    ],
+)
+async def test_what_a_model_does_not_take_is_told_by_the_name_of_the_vendor(
+    alice, models, refused, fields, name
+):
+    await models["scripted"].__class__.objects.filter(alias="scripted").aupdate(refused_parameters=[refused])
+    error = anthropic_error(await post(alice, MESSAGES, ask(max_tokens=5, **fields)))
+
+    name = name or "output_config"
+    assert error["message"].startswith(f"{name}: ")
+    assert f"“{name}”" in error["message"]
+    assert refused not in error["message"]
+
+
+async def test_what_a_model_drops_is_told_by_the_name_of_the_vendor(alice, models):
+    await models["scripted"].__class__.objects.filter(alias="scripted").aupdate(refused_parameters=["stop"])
+    answer = await post(alice, MESSAGES, ask(max_tokens=5, stop_sequences=["x"]))
+    assert answer.json()["llmsite"]["dropped_parameters"] == ["stop_sequences"]
+    answer = await post(alice, CHAT, ask(stop=["x"]))
+    assert answer.json()["llmsite"]["dropped_parameters"] == ["stop"]
 
 
 async def test_of_a_key_that_comes_twice_the_last_counts(alice, models):
