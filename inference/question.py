@@ -63,9 +63,9 @@ class Place:
     branch: Sequence[Message] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
-    """One question to one model, ready to be sent."""
+    """One question to one model, ready to be sent. Once `prepare` has given it out, it is only read."""
 
     ask: Ask
     model: ChatModelConfig
@@ -100,8 +100,10 @@ async def prepare(ask: Ask) -> Question:
     place = await sync_to_async(_find_place)(ask) if ask.conversation else Place()
     model = _choose(ask, models, place)
     question = await put_to(model, ask, place)
-    lookup = _lookup(question, epoch=models.version(Version.CACHE)) if _may_be_kept(question) else None
-    return replace(question, fallbacks=models.fallbacks(model), lookup=lookup)
+    question.fallbacks = models.fallbacks(model)
+    if _may_be_kept(question):
+        question.lookup = _lookup(question, epoch=models.version(Version.CACHE))
+    return question
 
 
 async def put_to(model: ChatModelConfig, ask: Ask, place: Place) -> Question:

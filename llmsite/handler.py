@@ -45,6 +45,19 @@ class SiteHandler(ASGIHandler):
     async def _answer(self, request: HttpRequest, receive: Receive, send: Send) -> None:
         """Answer until the answer is sent or the client has gone, which cancels it."""
         work = asyncio.create_task(self._respond(request, send))
+        # An answer that waits for nothing is sent within this one turn of the loop: nobody can leave before.
+        await asyncio.sleep(0)
+        if not work.done():
+            await self._watch(work, receive)
+        try:
+            response = await work
+        except asyncio.CancelledError:
+            await _in_its_thread(signals.request_finished.send)(sender=self.__class__)
+        else:
+            await _close(response)
+
+    async def _watch(self, work: "asyncio.Task[HttpResponseBase]", receive: Receive) -> None:
+        """Wait for the end of `work`, or cancel it when the client goes."""
         gone = asyncio.create_task(self.listen_for_disconnect(receive))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -53,12 +66,6 @@ class SiteHandler(ASGIHandler):
             gone.cancel()
             with suppress(asyncio.CancelledError, RequestAborted):
                 await gone
-        try:
-            response = await work
-        except asyncio.CancelledError:
-            await _in_its_thread(signals.request_finished.send)(sender=self.__class__)
-        else:
-            await _close(response)
 
     async def _respond(self, request: HttpRequest, send: Send) -> HttpResponseBase:
         response = await self.run_get_response(request)

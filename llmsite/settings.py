@@ -96,7 +96,7 @@ SILENCED_SYSTEM_CHECKS = [
     "admin.E410",
     # And for Django's AuthenticationMiddleware, whose place accounts.middleware.GateMiddleware takes.
     "admin.E408",
-    # They look for Django's security, frame and CSRF middleware by name, and find the classes derived from them
+    # They look for Django's security, frame and CSRF middleware by name, and find classes derived from them
     # (llmsite/core/inline.py). llmsite/tests/test_pages.py and test_forgery.py look at what those do.
     "security.W001",
     "security.W002",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from llmsite.core.errors import RateLimited
 from llmsite.core.rates import Rate
@@ -28,7 +28,7 @@ class Bucket:
     """Seconds until there is room for one more; 0 where there is."""
 
     def counted(self) -> "Bucket":
-        return replace(self, size=self.size + 1)
+        return Bucket(self.rate, self.size + 1, self.reset, self.wait)
 
     @property
     def remaining(self) -> int:

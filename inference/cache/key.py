@@ -4,7 +4,6 @@ A key is a digest of everything that goes upstream and of who may see the answer
 site: nobody who reads the store learns a question from it, or can put an answer there.
 """
 
-import hashlib
 import hmac
 import json
 from collections.abc import Mapping
@@ -62,7 +61,7 @@ class Keyring:
     def _digest(self, parts: list[Any]) -> str:
         # JSON keeps the parts apart: ("ab", "c") and ("a", "bc") are different texts.
         text = _ENCODER.encode(parts)
-        return hmac.new(self.secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        return hmac.digest(self.secret, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def _turn(turn: ChatMessage) -> list[Any]:

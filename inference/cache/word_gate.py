@@ -19,6 +19,8 @@ _ASKING = words(
 _NEGATIONS = words(
     "not no never without none nobody nothing neither nor nunca jamas sin ni nadie nada tampoco"
 )
+ENDS = 500
+"""So many characters at either end of a long text are read for what people look up daily."""
 
 
 def same_question(a: str, b: str) -> bool:
@@ -29,7 +31,15 @@ def same_question(a: str, b: str) -> bool:
 def depends_on_the_moment(text: str) -> bool:
     """Whether the answer is true at one time only, so that none may be kept."""
     plain = _plain(text)
-    return any(language.moment.search(plain) for language in (ENGLISH, SPANISH))
+    return any(
+        language.moment.search(plain) or any(language.lookup.search(end) for end in _ends(plain))
+        for language in (ENGLISH, SPANISH)
+    )
+
+
+def _ends(text: str) -> list[str]:
+    """Where a text asks: what people look up daily is asked for in a sentence, before or after a document."""
+    return [text] if len(text) <= 2 * ENDS else [text[:ENDS], text[-ENDS:]]
 
 
 def depends_on_the_person(text: str) -> bool:
@@ -59,6 +69,8 @@ def _different_words(one: Reading, other: Reading) -> str | None:
     if left == right:
         return None if one.bases == other.bases else "order"
     odd = {*(left - right), *(right - left)}
+    if _in_small_letters(left) == _in_small_letters(right):
+        return "capitals"
     if odd & _ASKING:
         return "question word"
     if any(any(c.isdigit() for c in word) for word in odd):
@@ -66,6 +78,10 @@ def _different_words(one: Reading, other: Reading) -> str | None:
     if odd & _NEGATIONS:
         return "negation"
     return "words"
+
+
+def _in_small_letters(bases: Counter[str]) -> Counter[str]:
+    return Counter(base.casefold() for base in bases.elements())
 
 
 def _different_forms(one: Reading, other: Reading) -> str | None:

@@ -172,7 +172,14 @@ MODEL = answer(
     id=TEXT, object=constant("model"), created=COUNT, owned_by=TEXT, root=TEXT, parent=TEXT_OR_NULL
 )
 MODELS = answer(object=constant("list"), data=list_of(MODEL))
-_MODEL_FOR_ANTHROPIC = answer(type=constant("model"), id=TEXT, display_name=TEXT, created_at=TEXT)
+_MODEL_FOR_ANTHROPIC = answer(
+    type=constant("model"),
+    id=TEXT,
+    display_name=TEXT,
+    created_at=TEXT,
+    lifecycle=constant("active"),
+    max_input_tokens=COUNT,
+)
 _MODELS_FOR_ANTHROPIC = answer(
     data=list_of(_MODEL_FOR_ANTHROPIC),
     has_more=constant(False),

@@ -74,9 +74,15 @@ def _chat_model(row: ChatModelConfig) -> dict[str, Any]:
 
 
 def _for_anthropic(row: ChatModelConfig) -> dict[str, Any]:
-    # The format has this time for a model whose own is not known.
-    created_at = "1970-01-01T00:00:00Z"
-    return {"type": "model", "id": row.alias, "display_name": str(row), "created_at": created_at}
+    return {
+        "type": "model",
+        "id": row.alias,
+        "display_name": str(row),
+        # The format has this time for a model whose own is not known.
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": row.context_window,
+    }
 
 
 def _model(name: str, *, owned_by: str, root: str, parent: str | None = None) -> dict[str, Any]:

@@ -35,8 +35,9 @@ class AnthropicProvider(SDKProvider):
         import anthropic
 
         reader = MessageReader(self._failures)
+        body = request_body(request)
         with self._translated(anthropic, reader):
-            async with await client.messages.create(**request_body(request)) as events:
+            async with await client.messages.create(**body) as events:
                 async for event in events:
                     for piece in reader.take(event):
                         yield piece

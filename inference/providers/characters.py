@@ -16,7 +16,7 @@ _TEXT = -1
 
 
 class Characters:
-    """Reads the events of one answer: joins halves that belong together, and replaces what is left of them."""
+    """Reads the events of one answer: joins halves that belong together, replaces what is left of them."""
 
     def __init__(self) -> None:
         self._first_halves: dict[int, str] = {}

@@ -18,6 +18,7 @@ from inference.providers.base import (
     ToolCallDelta,
     Usage,
 )
+from inference.providers.characters import whole_text
 from inference.providers.failures import Failures
 from llmsite.core.errors import UnsupportedParameter
 
@@ -134,6 +135,9 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
     """The arguments as an object; what a model wrote that is none is passed on as one text."""
     try:
         arguments = json.loads(call.arguments or "{}")
+        if "\\u" in call.arguments:
+            # What was half a character as JSON writes it is one now.
+            arguments = json.loads(whole_text(json.dumps(arguments, ensure_ascii=False)))
     except (ValueError, RecursionError):
         arguments = call.arguments
     return arguments if isinstance(arguments, dict) else {"arguments": arguments}

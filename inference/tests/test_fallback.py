@@ -445,11 +445,11 @@ class TestOurOwnFault:
     ):
         monkeypatch.setattr(fallback, "RETRIES", 0)
         asking = asyncio.create_task(refused(a_candidate(deaf_url, provider=provider)))
-        for _ in range(10):
-            await asyncio.sleep(0.02)
-        time.sleep(0.5)  # noqa: ASYNC251 - as many answers would that begin at once
+        while not asking.done():
+            time.sleep(0.4)  # noqa: ASYNC251 - as many answers would that begin at once
+            await asyncio.sleep(0.01)
 
-        error = await asking
+        error = asking.result()
 
         assert (type(error), error.data["phase"]) == (errors.ProviderBusy, "connect")
         assert await circuits.states() == []

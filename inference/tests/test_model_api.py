@@ -77,7 +77,10 @@ def test_a_key_that_is_limited_to_some_models_switches_none(operator, models):
 
 def test_the_description_tells_how_switching_fails(client, operator, models):
     schema = call(operator, "get", "/api/schema?format=json").json()
-    assert "`provider_not_configured`" in schema["paths"]["/api/model"]["post"]["responses"]["503"]["description"]
+    assert (
+        "`provider_not_configured`"
+        in schema["paths"]["/api/model"]["post"]["responses"]["503"]["description"]
+    )
 
 
 def test_an_operator_switches_it_and_the_audit_log_tells(operator, models):

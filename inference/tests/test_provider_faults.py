@@ -334,14 +334,13 @@ class TestWhatIsBooked:
     ):
         standin.choose = lambda body: FAILED
         second.choose = lambda body: Answer(status=404)
-        await predict(alice)
-        await LedgerEntry.objects.all().adelete()
 
+        await predict(alice)
         await predict(alice, "Again")
 
         assert calls(standin, second) == (5, 1)
-        entry = await LedgerEntry.objects.aget()
-        assert (entry.model, entry.provider) == ("gpt", "openai")
+        entries = [(entry.model, entry.provider) async for entry in LedgerEntry.objects.order_by("pk")]
+        assert entries == [("claude", "anthropic"), ("gpt", "openai")]
 
     @pytest.mark.parametrize("status", [401, 429])
     async def test_a_fallback_that_was_left_has_cost_its_prompt(

@@ -14,6 +14,7 @@ from asgiref.sync import sync_to_async
 from csp.constants import HEADER
 from csp.middleware import CSPMiddleware
 from csp.utils import build_policy
+from django.conf import settings
 from django.contrib.messages.middleware import MessageMiddleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -22,6 +23,8 @@ from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
 from django.middleware.security import SecurityMiddleware
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 
 from llmsite.core.paths import is_api_path
 
@@ -59,7 +62,26 @@ class ContentSecurityPolicy(_Inline, CSPMiddleware):
 
 
 class Locale(_Inline, LocaleMiddleware):
-    pass
+    """On the API the language is that of the header or the cookie alone, and English needs no work."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if not is_api_path(request.path):
+            super().process_request(request)
+            return
+        meta, cookies = request.META, request.COOKIES
+        if "HTTP_ACCEPT_LANGUAGE" in meta or settings.LANGUAGE_COOKIE_NAME in cookies:
+            translation.activate(translation.get_language_from_request(request))
+        request.LANGUAGE_CODE = translation.get_language()
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not is_api_path(request.path):
+            return super().process_response(request, response)
+        if "Vary" in response:
+            patch_vary_headers(response, ("Accept-Language",))
+        else:
+            response["Vary"] = "Accept-Language"
+        response.headers.setdefault("Content-Language", request.LANGUAGE_CODE)
+        return response
 
 
 class Common(_Inline, CommonMiddleware):

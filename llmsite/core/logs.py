@@ -1,13 +1,15 @@
 """Logging: one JSON line an event, with the request's id, and no line breaks smuggled in."""
 
 import atexit
+import json
 import logging
 import sys
 import threading
 import time
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, ClassVar
 
 import structlog
 
@@ -52,21 +54,29 @@ class GatheredLines(logging.StreamHandler[Any]):
     """
 
     SECONDS = 0.1
+    active: ClassVar["GatheredLines | None"] = None
+    """The one of this process, where there is one."""
 
     def __init__(self) -> None:
         super().__init__()
+        GatheredLines.active = self
+        self.is_plain_json = not sys.stderr.isatty()
         self._lines: list[str] = []
         self._writer: threading.Thread | None = None
         atexit.register(self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record) + self.terminator)
+            self.add(self.format(record))
         except Exception:
             self.handleError(record)
         if record.levelno >= logging.WARNING:
             self.flush()
-        elif self._writer is None or not self._writer.is_alive():
+
+    def add(self, line: str) -> None:
+        """Have `line` written soon."""
+        self._lines.append(line + self.terminator)
+        if self._writer is None or not self._writer.is_alive():
             self._writer = threading.Thread(target=self._write_on, name="log", daemon=True)
             self._writer.start()
 
@@ -85,6 +95,24 @@ class GatheredLines(logging.StreamHandler[Any]):
                 self.flush()
             except (OSError, ValueError):
                 return  # Nobody reads the log any more.
+
+
+def log_request(**fields: Any) -> None:
+    """The line of a request.
+
+    There is one for each, so a process that writes much makes it at once, in the form that the other lines
+    get on their way through structlog and logging.
+    """
+    handler = GatheredLines.active
+    if handler is None or not handler.is_plain_json:
+        structlog.get_logger("llmsite.request").info("request", **fields)
+    elif logging.getLogger("llmsite.request").isEnabledFor(logging.INFO):
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = {**fields, "event": "request", "level": "info", "logger": "llmsite.request", "timestamp": now}
+        handler.add(_encode({**line, "request_id": request_id.get()}))
+
+
+_encode = json.JSONEncoder().encode
 
 
 def logging_config(level: str, *, gathered: bool = False) -> dict[str, Any]:

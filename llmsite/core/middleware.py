@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
-import structlog
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -12,9 +11,11 @@ from django.http.response import HttpResponseBase
 from llmsite.core.error_pages import render_error
 from llmsite.core.errors import SiteError
 from llmsite.core.ids import new_uuid
+from llmsite.core.logs import log_request
 from llmsite.core.logs import request_id as current_request_id
+from llmsite.core.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
-log = structlog.get_logger("llmsite.request")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _WELL_FORMED = re.compile(r"^[A-Za-z0-9._-]{8,128}$")
 
@@ -64,14 +65,18 @@ def _add_headers(response: HttpResponseBase, request_id: str) -> None:
 
 def _log_request(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
     match = request.resolver_match
-    user = request.__dict__.get("user")
-    log.info(
-        "request",
+    route = f"/{match.route}" if match else None
+    # What no route has is one series, and so are methods that nobody knows.
+    method = request.method if request.method in _METHODS else "other"
+    HTTP_REQUESTS.labels(route or "", method, response.status_code).inc()
+    HTTP_SECONDS.labels(route or "").observe(seconds)
+    log_request(
         method=request.method,
-        route=f"/{match.route}" if match else None,
+        route=route,
         status=response.status_code,
         latency_ms=round(seconds * 1000, 2),
-        user_id=_known_user_id(user),
+        user_id=_known_user_id(request.__dict__.get("user")),
+        cache=response.headers.get("X-Llmsite-Cache"),
     )
 
 

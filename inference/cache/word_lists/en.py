@@ -2,6 +2,7 @@
 
 import re
 
+from inference.cache.word_lists.moment import ENGLISH_LOOKUP, ENGLISH_MOMENT
 from inference.cache.word_lists.shape import Language, counted, forms, groups, phrases, words
 
 _ASK = r"(?=(what|which|who|whom|whose|when|where|why|how)\b)"
@@ -285,17 +286,8 @@ ENGLISH = Language(
     ),
     number_joint="and",
     thousands=",",
-    moment=re.compile(
-        r"\b(?:now|nowadays|today|tonight|tomorrow|yesterday|currently|latest|newest|recent|recently|lately|"
-        r"(?<!alternating )(?<!direct )(?<!electric )(?<!electrical )(?<!ocean )"
-        r"current(?= (?!in |through |flow|of )\w)|"
-        r"(?:this|last|next|past|coming) (?:\d+ |few |two |three )?(?:minute|hour|morning|afternoon|evening|"
-        r"night|day|week|weekend|month|quarter|year|season|decade|"
-        r"monday|tuesday|wednesday|thursday|friday|saturday|sunday)s?|"
-        r"at (?:the|this) moment|at present|these days|so far|as of|up[- ]to[- ]date|just happened|ago|"
-        r"what (?:time|day|date|year|month) is it|time is it|"
-        r"(?:the|what is|what's) (?:date|time)(?= ?\??$))\b"
-    ),
+    moment=ENGLISH_MOMENT,
+    lookup=ENGLISH_LOOKUP,
     personal=re.compile(
         r"\b(?:my|mine|myself|our|ours|ourselves|about me|(?:who|where|what|how old) am i)\b"
     ),

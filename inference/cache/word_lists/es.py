@@ -2,6 +2,7 @@
 
 import re
 
+from inference.cache.word_lists.moment import SPANISH_LOOKUP, SPANISH_MOMENT
 from inference.cache.word_lists.shape import Language, counted, forms, groups, phrases, words
 from inference.cache.word_lists.spanish_verbs import conjugated, passives
 
@@ -290,17 +291,8 @@ SPANISH = Language(
     },
     number_joint="y",
     thousands=".",
-    moment=re.compile(
-        r"\b(?:ahora|hoy|ayer|anoche|anteayer|actualmente|recien|recientes?|recientemente|ultim[oa]s?|"
-        # In English texts "actual" says something else.
-        r"(?<!the )actual(?:es)?(?! (?:size|value|number|cost|meaning|name|result|text|data)\b)|"
-        r"(?<!la )mañana|esta (?:mañana|tarde|noche|semana)|"
-        r"este (?:dia|mes|año|fin de semana|trimestre|momento)|"
-        r"(?:semana|mes|año|dia|fin de semana|trimestre|noche) (?:pasad[oa]|proxim[oa]|que viene)|"
-        r"(?:proxim[oa]|pasad[oa]) (?:semana|mes|año|dia)|"
-        r"hasta la fecha|en (?:este|estos) momentos?|hace poco|"
-        r"que (?:hora|dia|fecha|año|mes) es|(?:que|cual) es la (?:fecha|hora)(?= ?\??$))\b"
-    ),
+    moment=SPANISH_MOMENT,
+    lookup=SPANISH_LOOKUP,
     personal=re.compile(
         r"\b(?:mi|mis|mio|mios|mia|mias|nuestr[oa]s?|(?:quien|como me|donde) (?:soy|llamo|estoy))\b"
     ),

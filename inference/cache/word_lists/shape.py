@@ -43,6 +43,8 @@ class Language:
     """The character between groups of three digits."""
     moment: re.Pattern[str]
     """Words that make an answer true at one time only."""
+    lookup: re.Pattern[str]
+    """What people look up daily without such words: the weather, a price, a score."""
     personal: re.Pattern[str]
     """Words that make an answer one person's."""
 

@@ -11,7 +11,7 @@ ANY_CASE = words(
     # Spelt with capitals inside, or at the beginning.
     "javascript typescript github gitlab youtube iphone ipad macos ipados postgresql postgres mysql "
     "sqlite mongodb graphql numpy pytorch tensorflow openai chatgpt whatsapp linkedin paypal powershell "
-    "vscode wordpress node.js vue.js next.js nodejs ipv4 ipv6 mp3 mp4 h2o covid-19 covid kotlin linux "
+    "vscode wordpress c++ c# node.js vue.js next.js nodejs ipv4 ipv6 mp3 mp4 h2o covid-19 covid kotlin linux "
     "unix ubuntu debian java js git redis nginx "
     # Names of five letters or fewer. Longer ones are of any case anyway.
     "kenya spain italy japan egypt india iran iraq syria libya yemen qatar nepal ghana gabon benin niger "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from inference.cache.folding import clean
 from inference.cache.word_gate import (
     depends_on_the_moment,
     depends_on_the_person,
@@ -17,9 +18,13 @@ LEAST_HIT_RATE = 0.85
 """Of the paraphrases. Those in the last part of the table are beyond what word lists can do."""
 
 
+def lines(name: str) -> list[str]:
+    texts = (DATA / name).read_text(encoding="utf-8").splitlines()
+    return [text for text in texts if text and not text.startswith("#")]
+
+
 def table(name: str) -> list[tuple[str, str]]:
-    lines = (DATA / name).read_text(encoding="utf-8").splitlines()
-    return [tuple(line.split(" | ")) for line in lines if line and not line.startswith("#")]
+    return [tuple(line.split(" | ")) for line in lines(name)]
 
 
 TRAPS = table("traps.txt")
@@ -53,6 +58,43 @@ def test_every_text_asks_what_it_asks():
 
 
 @pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("What is the capital of Kenya?", "what is the capital of kenya"),
+        ("Who was Miguel de Cervantes?", "who was miguel de cervantes"),
+        ("Dogs can eat what?", "dogs can eat what?"),
+        ("How do I learn JavaScript?", "how do i learn javascript"),
+        ("What does NASA do?", "what does nasa do?"),
+        ("What Is The Boiling Point Of Water", "What is the boiling point of water?"),
+        ("WHY IS THE OCEAN SALTY", "Why is the ocean salty?"),
+        ("How heavy is 5mg of salt?", "how heavy is 5 mg of salt"),
+        ("Why should I sleep?", "why should i sleep?"),
+        ("Who invented C++?", "who invented c++"),
+        ("Where did World War II begin?", "where did World war II begin"),
+        ("¿Cuál es la capital de España?", "cuál es la capital de españa"),
+        ("¿Y qué es el agua?", "¿y qué es el agua?"),
+        ("What is 3² in words?", "what is 3² in words"),
+        ("How many cups are 1½ litres?", "How many cups are 1½ liters?"),
+    ],
+)
+def test_capitals_that_say_nothing_make_no_difference(a, b):
+    assert why_different(a, b) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("3² + 10⁻³ = 1½", "3² + 10⁻³ = 1½"),
+        ("H₂O", "H₂O"),
+        ("ﬁve\u00a0 “ﬂats” – 1º", 'five "flats" - 1o'),
+        ("cafe\u0301²", "café²"),
+    ],
+)
+def test_powers_and_fractions_stay_what_they_are(text, cleaned):
+    assert clean(text) == cleaned
+
+
+@pytest.mark.parametrize(
     ("a", "b", "reason"),
     [
         ("Who won in 2014?", "Who won in 2018?", "number"),
@@ -66,6 +108,8 @@ def test_every_text_asks_what_it_asks():
         ("¿Qué es el capital?", "¿Qué es la capital?", "article"),
         ("How do I delete the file?", "How do I delete the files?", "ending"),
         ("Can I sing?", "Must I sing?", "modal"),
+        ("What is 5 MPa?", "What is 5 mPa?", "capitals"),
+        ("How much is 3²?", "How much is 32?", "number"),
     ],
 )
 def test_the_reason_is_told(a, b, reason):
@@ -107,6 +151,20 @@ def test_long_and_many_lined_texts_are_the_same_only_word_for_word():
 )
 def test_what_holds_at_one_time_is_not_kept(text):
     assert depends_on_the_moment(text)
+
+
+def test_what_people_look_up_daily_is_not_kept():
+    assert [text for text in lines("of_the_moment.txt") if not depends_on_the_moment(text)] == []
+
+
+def test_what_only_has_words_of_it_is_kept():
+    assert [text for text in lines("of_any_time.txt") if depends_on_the_moment(text)] == []
+
+
+@pytest.mark.parametrize("shape", ["{} " + "Lorem ipsum. " * 200, "Lorem ipsum. " * 200 + "{}"])
+def test_it_is_seen_before_and_after_a_long_text(shape):
+    assert depends_on_the_moment(shape.format("What is the weather in Paris?"))
+    assert not depends_on_the_moment(shape.format("What is weather?"))
 
 
 @pytest.mark.parametrize("text", ["What is my name?", "¿Cómo me llamo?", "¿Dónde está mi pedido?"])

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from inference.providers.anthropic import AnthropicProvider
-from inference.providers.base import ChatProvider, Finished, TextDelta, Timeouts, ToolCallDelta
+from inference.providers.base import ChatProvider, Finished, TextDelta, Timeouts, ToolCall, ToolCallDelta
 from inference.providers.characters import Characters, whole_text
 from inference.providers.deadlines import Deadlines
 from inference.providers.local import LocalProvider
+from inference.providers.messages import arguments_of
 from inference.providers.openai import OpenAIProvider
 from inference.tests.providers.asking import collect, text_of
 from inference.tests.standin import Answer, StandIn
@@ -84,6 +85,11 @@ def test_what_ended_the_answer():
     assert read(Finished("stop", None, stop_sequence=HIGH)) == [
         Finished("stop", None, stop_sequence="\ufffd")
     ]
+
+
+def test_arguments_of_a_call_that_are_read():
+    call = ToolCall("1", "tell", r'{"a": "\ud83d", "b\ud83d\ude00": "\u00e9\\ud83d"}')
+    assert arguments_of(call) == {"a": "\ufffd", "b😀": r"é\ud83d"}
 
 
 def openai_stream(*pieces):

@@ -3,9 +3,9 @@
 from array import array
 
 import pytest
+from anthropic.types import ModelInfo
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
-from anthropic.types import ModelInfo
 from openai.types import CreateEmbeddingResponse, Model
 
 from conftest import bearer

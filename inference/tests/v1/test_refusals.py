@@ -157,10 +157,14 @@ def with_messages(messages: str) -> bytes:
     return b'{"model": "scripted", "messages": ' + messages.encode() + b"}"
 
 
-def called(*, more: str = "", in_function: str = "") -> str:
+TUNE = ', "tune": 1'
+
+
+def called(*, more: str = "", in_function: str = "") -> bytes:
+    """A question behind a turn that calls a function."""
     function = f'{{"name": "f", "arguments": "{{}}"{in_function}}}'
     call = f'{{"id": "1", "type": "function", "index": 0, "function": {function}{more}}}'
-    return f'{{"role": "assistant", "content": null, "tool_calls": [{call}]}}'
+    return with_messages(f'[{{"role": "assistant", "content": null, "tool_calls": [{call}]}}, {USER}]')
 
 
 def with_fields(fields: str) -> bytes:
@@ -254,12 +258,8 @@ BAD = [
         UNKNOWN,
         "messages[0].content[0].tune",
     ),
-    (with_messages(f'[{called(more=', "tune": 1')}, {USER}]'), UNKNOWN, "messages[0].tool_calls[0].tune"),
-    (
-        with_messages(f'[{called(in_function=', "tune": 1')}, {USER}]'),
-        UNKNOWN,
-        "messages[0].tool_calls[0].function.tune",
-    ),
+    (called(more=TUNE), UNKNOWN, "messages[0].tool_calls[0].tune"),
+    (called(in_function=TUNE), UNKNOWN, "messages[0].tool_calls[0].function.tune"),
     (
         with_fields(
             '"tools": [{"type": "function", "function": {"name": "a"}}], '
