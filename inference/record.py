@@ -1,7 +1,7 @@
 """How an answer ended, and the row that says so: written on every exit, once."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import structlog
@@ -40,10 +40,11 @@ class Outcome:
     finish_reason: str = ""
     usage: base.Usage | None = None
     error: SiteError | None = None
+    stop_sequence: str = ""
 
     @classmethod
     def finished(cls, end: base.Finished) -> Self:
-        return cls(Status.FINISHED, end.finish_reason, end.usage)
+        return cls(Status.FINISHED, end.finish_reason, end.usage, stop_sequence=end.stop_sequence)
 
     @classmethod
     def stopped(cls, reason: SiteError | None = None) -> Self:
@@ -173,7 +174,8 @@ def _event(generation: Generation, outcome: Outcome) -> Finished | Failed:
     if outcome.error is not None:
         _log_failure(generation, outcome.error)
         return Failed.of(outcome.error, generation.request_id or None)
-    return finished_event(generation)
+    # Only told here: the row does not keep it, and a replay does without.
+    return replace(finished_event(generation), stop_sequence=outcome.stop_sequence)
 
 
 def finished_event(generation: Generation) -> Finished:

@@ -66,4 +66,4 @@ class Keyring:
 
 def _turn(turn: ChatMessage) -> list[Any]:
     calls = [[call.id, call.name, call.arguments] for call in turn.tool_calls]
-    return [turn.role, turn.content, calls, turn.tool_call_id]
+    return [turn.role, turn.content, calls, turn.tool_call_id, turn.is_error]

@@ -299,7 +299,7 @@ def _compose(pieces: list[str], language: Language, names: frozenset[str], paylo
 
 def _word(piece: str, before: str, language: Language, names: frozenset[str]) -> Word:
     plain = without_accents(piece)
-    if piece[0] == '"' or not plain.isalpha() or not plain.islower():
+    if piece[0] == '"' or not plain.isalpha():
         return Word(language.synonyms.get(piece, piece), "", piece, before)
     found = without_ending(language.synonyms.get(piece, piece), language)
     return Word(language.synonyms.get(found.base, found.base), found.ending, piece, before)

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from django.core.cache import cache
 
 from inference import fallback
 from inference.circuits import circuits
@@ -48,11 +49,14 @@ def model(request, db, standin, settings, monkeypatch):
 async def ask_with_each_fault(alice, standin):
     for fault, answer in FAULTS.items():
         circuits.forget()
+        cache.clear()
         standin.choose = lambda body, answer=answer: answer
+        before = len(standin.calls)
         for path in ("/api/predict", "/api/predict/stream"):
             told = await post(alice, path, {"prompt": f"{PROMPT} {fault} {path}", "model": "m"})
             if told.streaming:
                 assert [chunk async for chunk in told.streaming_content]
+        assert len(standin.calls) >= before + 2
 
 
 async def test_the_log_has_the_kind_and_not_the_words(model, alice, standin, caplog, capfd):

@@ -25,6 +25,7 @@ from llmsite.core.dialects import (
 from llmsite.core.errors import (
     TABLE,
     CsrfFailed,
+    DatabaseAway,
     ErrorRow,
     InvalidInput,
     NotAllowed,
@@ -152,7 +153,7 @@ class SiteSchema(AutoSchema):
         return found
 
     def _usual_errors(self) -> Errors:
-        usual: list[type[SiteError]] = [InvalidInput, RateLimited]
+        usual: list[type[SiteError]] = [DatabaseAway, InvalidInput, RateLimited]
         if not self.for_everybody:
             usual += [NotSignedIn, NotAllowed]
         if self._dialect is SITE:

@@ -40,9 +40,9 @@ SMALL = words(
 """Words of up to five letters that may begin a sentence, or stand in a title, with a capital."""
 SMALL_ANYWHERE = words(
     "is the of to do if by an or we my and for with from are was were does did how what why when where "
-    "which el la los las un una de del en y por para que con es son qué cuál cómo cuándo dónde"
+    "which el los las un una de del en por para que con son qué cuál cómo cuándo dónde"
 )
-"""Those of them that are nothing else with a capital in the middle either (He, As and In are elements)."""
+"""Those of them that are nothing else with a capital in the middle either (He, As, La and Es are elements)."""
 BEFORE_A_SYMBOL = words(
     "of in by for to with the is are letter letters variable value element symbol vitamin type class "
     "constant current number index called named and or between plus minus times over matrix identity unit "

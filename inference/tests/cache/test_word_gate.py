@@ -61,6 +61,7 @@ def test_every_text_asks_what_it_asks():
     ("a", "b"),
     [
         ("What is the capital of Kenya?", "what is the capital of kenya"),
+        ("What is Kenya's capital?", "what is kenya's capital?"),
         ("Who was Miguel de Cervantes?", "who was miguel de cervantes"),
         ("Dogs can eat what?", "dogs can eat what?"),
         ("How do I learn JavaScript?", "how do i learn javascript"),

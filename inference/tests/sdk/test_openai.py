@@ -129,7 +129,7 @@ async def test_what_the_provider_will_never_take_is_not_tried_again(sdk, key):
         ({"model": "nobody"}, "NotFoundError", "model_not_found", "model"),
         ({"temperature": 7}, "BadRequestError", "invalid_value", "temperature"),
         ({"logprobs": True}, "BadRequestError", "unsupported_parameter", "logprobs"),
-        ({"extra_body": {"api_base": "http://evil"}}, "BadRequestError", "unsupported_parameter", "api_base"),
+        ({"extra_body": {"api_base": "http://evil"}}, "BadRequestError", "unknown_parameter", "api_base"),
         ({"n": 9}, "BadRequestError", "invalid_value", "n"),
     ],
 )
