@@ -178,11 +178,14 @@ class _Chain:
         provider = candidate.model.provider
         try:
             async with asyncio.timeout_at(self.deadline):
-                return await anext(self.events)
+                event = await anext(self.events)
         except TimeoutError:
             raise ProviderTimeout(provider=provider, phase="total") from None
         except StopAsyncIteration:
             raise ProviderError(provider=provider, status=200, detail="no event at all") from None
+        if _is_empty(event) and not candidate.request.stop:
+            raise ProviderError(provider=provider, status=200, detail="an empty answer")
+        return event
 
     async def _judge(self, candidate: Candidate, error: SiteError) -> Reaction:
         """Count the error where it belongs. Raises it where the question itself is at fault."""
@@ -229,3 +232,8 @@ class _Chain:
     def _note(self, candidate: Candidate, code: str, *, calls: int) -> None:
         model = candidate.model
         self.attempts.append(Attempt(model=model.alias, provider=model.provider, code=code, calls=calls))
+
+
+def _is_empty(first: ProviderEvent) -> bool:
+    """Whether an answer ends where it begins and claims to be whole, as behind a stop string it may."""
+    return isinstance(first, Finished) and first.finish_reason == "stop"

@@ -198,7 +198,9 @@ async def _next(live: LiveAnswer, source: AsyncGenerator[Item, None]) -> Item | 
     except Exception as error:
         # A fault of ours in a provider must end the answer like any other failure, and be seen.
         log.exception("provider_crashed", provider=live.generation.provider)
-        return Outcome.failed(ProviderError(provider=live.generation.provider, detail=repr(error)))
+        # Its words may repeat the prompt.
+        detail = type(error).__name__
+        return Outcome.failed(ProviderError(provider=live.generation.provider, detail=detail))
     if isinstance(item, Cached | Answering | TextDelta | ToolCallDelta):
         return item
     return Outcome.finished(item)

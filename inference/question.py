@@ -47,6 +47,7 @@ from llmsite.core.errors import (
 REGENERATE_TEMPERATURE = 0.7
 MOST_SEMANTIC_TEMPERATURE = 0.3
 """Above, somebody wants variety, which other people's words would take away."""
+READ_CHARACTERS = 4000
 _MUST_BE_TAKEN = TOOL_PARAMETERS | {"response_format"}
 
 _CANNOT_TAKE_IT = (ContextLengthExceeded, ModelNotAllowed, ProviderFailure, UnsupportedParameter)
@@ -278,11 +279,18 @@ def without_lookup_of_the_moment(question: Question) -> Question:
     """
     if question.lookup is None:
         return question
-    words = "\n".join(turn.content for turn in question.request.messages if turn.role == "user")
+    words = "\n".join(_both_ends(turn.content) for turn in question.request.messages if turn.role == "user")
     is_shared = question.model.cache_scope == CacheScope.SITE
     if depends_on_the_moment(words) or (is_shared and depends_on_the_person(words)):
         return replace(question, lookup=None)
     return question
+
+
+def _both_ends(text: str) -> str:
+    """Of a long text its first and last words, where a question stands: reading all would take long."""
+    return (
+        text if len(text) <= 2 * READ_CHARACTERS else f"{text[:READ_CHARACTERS]}\n{text[-READ_CHARACTERS:]}"
+    )
 
 
 def _lookup(question: Question, *, epoch: int) -> Lookup:

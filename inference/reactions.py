@@ -5,8 +5,8 @@
 | overloaded, failed, cut before a piece     | yes   | yes        | after five in a row, the model         |
 | refused, no connection in time             | yes   | yes        | after five in a row, the address       |
 | a limit of theirs, with a time to wait     | after it, where it is short | yes | at once, that long |
-| key refused, no money left (401, 402, 403) | no    | yes        | at once, the address; staff is told    |
-| no such model (404)                        | no    | yes        | at once, the model; staff is told      |
+| key refused, no money left (401, 402)      | no    | yes        | at once, the address; staff is told    |
+| not this model, or none such (403, 404)    | no    | yes        | at once, the model; staff is told      |
 | no first piece in time                     | no    | yes        | after five in a row, the model         |
 | no place in our own queue, no key is set   | no    | yes        | no                                     |
 | no connection, and our own loop was late   | yes   | yes        | no                                     |
@@ -39,9 +39,9 @@ REFUSED_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 """A vendor that asks for more is asked once an hour all the same, in case it meant something else."""
 
-_ACCOUNT = frozenset({401, 402, 403, 429})
+_ACCOUNT = frozenset({401, 402, 429})
 """With these statuses a `ProviderRejected` is about the key and what it may spend."""
-_PLACE = frozenset({404, 405, 410})
+_PLACE = frozenset({403, 404, 405, 410})
 """And with these about a model or an address that is not there, as with a redirect."""
 
 _REFUSALS = (

@@ -169,12 +169,18 @@ def _parts(piece: str, language: Language | None, *, is_formula: bool) -> list[s
     return _word_parts(piece)
 
 
+_TENS = frozenset({"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"})
+
+
 def _word_parts(piece: str) -> list[str]:
     if re.fullmatch(r"\w+'s?", piece):
         return [fold_accents(piece.partition("'")[0]), "'s"]
     first, *rest = piece.split("-")
     if rest and fold(first) in _PREFIXES:
         return [fold_accents(first) + "".join(fold_accents(part) for part in rest)]
+    if rest and all(part.isalpha() for part in (first, *rest)) and fold(first) not in _TENS:
+        # A man-eating shark is no man eating shark.
+        return ["-".join(fold_accents(part) for part in (first, *rest))]
     return [fold_accents(roman(part)) for part in (first, *rest) if part]
 
 

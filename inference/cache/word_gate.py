@@ -98,6 +98,8 @@ def _different_forms(one: Reading, other: Reading) -> str | None:
         is_name = _is_name(left, right, names)
         if is_name and not _same_surface(left, right):
             return "name"
+        if left.before != right.before and left.base.casefold() in names:
+            return "article"  # The Doctor is somebody, and a doctor anybody.
         if left.ending == right.ending:
             if not is_name and _same_surface(left, right) and _articles_differ(left, right):
                 return "article"

@@ -23,6 +23,7 @@ from llmsite.core.errors import (
     ProviderRateLimited,
     ProviderRejected,
     ProviderUnavailable,
+    RequestRejected,
     SiteError,
     UpstreamCut,
 )
@@ -56,6 +57,7 @@ _STATUS_OF_TYPE = {
     "server_overloaded": 529,
 }
 
+_ABOUT_THE_REQUEST = frozenset({400, 413, 422})
 _MAY_PASS = frozenset({408, 409, 425})
 """Statuses below 500 that tell of a passing state, not of a bad request."""
 
@@ -80,7 +82,8 @@ class Failures:
             return ProviderUnavailable(**data)
         if status >= 500 or status in _MAY_PASS:
             return ProviderError(status=status, **data)
-        return ProviderRejected(status=status, **data)
+        kind = RequestRejected if status in _ABOUT_THE_REQUEST else ProviderRejected
+        return kind(status=status, **data)
 
     def from_event(self, body: Any) -> SiteError:
         """The error that a stream announced in an event of its own, after a status of 200."""

@@ -207,7 +207,7 @@ class TestNothingIsTriedAgain:
 
 
 class TestPauses:
-    @pytest.mark.parametrize("status", [401, 402, 403])
+    @pytest.mark.parametrize("status", [401, 402])
     async def test_a_refused_key_pauses_the_address_and_the_next_answers(
         self, any_first, other, standin, second, status, circuits, caplog
     ):

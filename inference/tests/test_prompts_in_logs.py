@@ -48,11 +48,11 @@ def model(request, db, standin, settings, monkeypatch):
 
 async def ask_with_each_fault(alice, standin):
     for fault, answer in FAULTS.items():
-        circuits.forget()
-        cache.clear()
         standin.choose = lambda body, answer=answer: answer
         before = len(standin.calls)
         for path in ("/api/predict", "/api/predict/stream"):
+            circuits.forget()
+            cache.clear()
             told = await post(alice, path, {"prompt": f"{PROMPT} {fault} {path}", "model": "m"})
             if told.streaming:
                 assert [chunk async for chunk in told.streaming_content]

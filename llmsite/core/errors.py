@@ -184,6 +184,10 @@ class ProviderRejected(ProviderFailure):
     """The provider will not take this request however often it is sent. Data: provider, status."""
 
 
+class RequestRejected(ProviderRejected):
+    """The provider takes other requests: something in this one is not acceptable. Data: provider, status."""
+
+
 class ProviderTimeout(ProviderFailure):
     """A deadline passed. Data: provider, phase (connect, first_token, idle or total)."""
 
@@ -310,6 +314,11 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     ),
     ProviderRateLimited: ErrorRow(
         503, "provider_rate_limited", _("The provider “{provider}” takes no more requests at the moment.")
+    ),
+    RequestRejected: ErrorRow(
+        400,
+        "request_rejected",
+        _("The provider “{provider}” does not accept this request: one of its values, or what it asks for."),
     ),
     ProviderRejected: ErrorRow(502, "provider_rejected", _("The provider “{provider}” refused the request.")),
     ProviderTimeout: ErrorRow(

@@ -31,6 +31,10 @@ _ASKS = (
 )
 
 _ENGLISH = rf"""
+    (?:generate|give|pick|choose|create|make|draw|suggest|invent|need|want)\b(?:\W+\w+){{0,5}}?\W+(?:random|password|
+        passphrase|passcode|pin|otp|uuid|guid|token|secret|nonce|salt)s?
+    at random|random (?:number|password|word|name|colou?r|string|letter|digit|fact|joke|quote|card)s?
+    (?:roll|flip|toss|throw)\b(?:\W+\w+){{0,3}}?\W+(?:coin|dice|die)s?
     now|nowadays|today|tonight|tomorrow|yesterday|currently|latest|newest|recent|recently|lately
     (?<!alternating )(?<!direct )(?<!electric )(?<!electrical )(?<!ocean )
         current(?= (?!in |through |flow|of )\w)
@@ -87,6 +91,9 @@ _ENGLISH_ALONE = rf"""
     did (?:it|they|we) (?:rain|snow|win|lose)
 """
 _SPANISH = rf"""
+    (?:genera|dame|elige|escoge|crea|sugiere|inventa|necesito|quiero)\w*(?:\W+\w+){{0,5}}?\W+(?:contraseña|clave|
+        pin|otp|uuid|guid|token|secreto)s?|al azar|(?:numero|palabra|nombre|color|dato)s? aleatori[oa]s?
+    (?:tira|lanza)\w*(?:\W+\w+){{0,3}}?\W+(?:moneda|dado)s?
     ahora|hoy|ayer|anoche|anteayer|actualmente|recien|recientes?|recientemente|ultim[oa]s?
     (?<!the )actual(?:es)?(?! (?:size|value|number|cost|meaning|name|result|text|data)\b)
     (?<!la )mañana|esta (?:mañana|tarde|noche|semana)

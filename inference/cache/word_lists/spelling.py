@@ -42,7 +42,7 @@ SMALL_ANYWHERE = words(
     "is the of to do if by an or we my and for with from are was were does did how what why when where "
     "which el los las un una de del en por para que con son qué cuál cómo cuándo dónde"
 )
-"""Those of them that are nothing else with a capital in the middle either (He, As, La and Es are elements)."""
+"""Those of them that are nothing else with a capital in the middle either (He, As, La and Es: elements)."""
 BEFORE_A_SYMBOL = words(
     "of in by for to with the is are letter letters variable value element symbol vitamin type class "
     "constant current number index called named and or between plus minus times over matrix identity unit "

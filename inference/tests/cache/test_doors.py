@@ -168,18 +168,25 @@ class TestWhatIsNotKept:
         [
             Script(pieces=("One", " two"), error=UpstreamCut(provider="scripted")),
             Script(pieces=(), error=ProviderFailure(provider="scripted")),
-            Script(pieces=()),
             Script(pieces=(" ", "\n")),
             Script(pieces=("I would rather not",), finish_reason="content_filter"),
             Script(pieces=("x" * 250_000,)),
         ],
-        ids=["cut", "failed", "empty", "blank", "filtered", "too long"],
+        ids=["cut", "failed", "blank", "filtered", "too long"],
     )
     async def test_a_half_or_odd_answer(self, script, alice):
         scripted.play(script)
         await post(alice, "/api/predict", {"prompt": QUESTION})
         assert (await ask(alice))["cache"] is None
         assert calls() == 2
+
+    async def test_an_empty_one_which_is_no_answer(self, alice):
+        for _ in range(3):
+            scripted.play(Script(pieces=()))
+        answer = await post(alice, "/api/predict", {"prompt": QUESTION})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "provider_error")
+        assert calls() == 3
+        assert (await ask(alice))["cache"] is None
 
     async def test_one_that_was_stopped(self, alice):
         events = sse(await post(alice, "/api/predict/stream", {"prompt": QUESTION, "model": "endless"}))

@@ -187,11 +187,11 @@ class TestStopping:
 
 # status, headers, the error, the data it carries beside provider and detail
 STATUSES = [
-    (400, {}, errors.ProviderRejected, {"status": 400}),
+    (400, {}, errors.RequestRejected, {"status": 400}),
     (401, {}, errors.ProviderRejected, {"status": 401}),
     (403, {}, errors.ProviderRejected, {"status": 403}),
     (404, {}, errors.ProviderRejected, {"status": 404}),
-    (413, {}, errors.ProviderRejected, {"status": 413}),
+    (413, {}, errors.RequestRejected, {"status": 413}),
     (307, {"location": "http://127.0.0.1:9/"}, errors.ProviderRejected, {"status": 307}),
     (408, {}, errors.ProviderError, {"status": 408}),
     (429, {}, errors.ProviderRateLimited, {}),
