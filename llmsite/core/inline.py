@@ -89,7 +89,12 @@ class Common(_Inline, CommonMiddleware):
 
 
 class Messages(_Inline, MessageMiddleware):
-    pass
+    """For pages alone: programs get no messages beside their answers."""
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_api_path(request.path):
+            return await self.get_response(request)
+        return await super().__acall__(request)
 
 
 class FrameOptions(_Inline, XFrameOptionsMiddleware):
