@@ -226,8 +226,8 @@ class TestNobodyElseIsAsked:
 
         answers = [await predict(alice), await stream(alice, "Other"), await openai_door(alice, "Third")]
 
-        assert [answer.status_code for answer in answers] == [502] * 3
-        assert {code_of(answer) for answer in answers} == {"provider_rejected"}
+        assert [answer.status_code for answer in answers] == [400] * 3
+        assert {code_of(answer) for answer in answers} == {"request_rejected"}
         assert calls(standin, second) == (3, 0)
 
     async def test_the_prompt_is_too_long(self, alice, chain, standin, second):
