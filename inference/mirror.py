@@ -98,6 +98,7 @@ class EventMirror:
                     answer = await redis.xread({key: cursor}, count=BATCH, block=int(tick * 1000))
                     if not answer:
                         yield None
+                        continue
                     for stream_id, fields in _entries(answer):
                         numbered = from_dict(json.loads(fields[b"event"]))
                         yield numbered
