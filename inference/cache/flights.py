@@ -32,29 +32,27 @@ class Flight:
         self._carrier = spawn(self._carry(events))
 
     def board(self) -> None:
-        """Be counted from now on; `follow` ends that."""
+        """Be counted from now on, until `leave`."""
         self._aboard += 1
 
     async def follow(self) -> AsyncGenerator[Any, None]:
         """The events from the first, as they come, for one who has boarded. Raises what ended them."""
         at = 0
-        try:
-            while True:
-                while at < len(self._events):
-                    yield self._events[at]
-                    at += 1
-                if self._is_over:
-                    break
-                waiter = asyncio.get_running_loop().create_future()
-                self._waiting.append(waiter)
-                await waiter
-            if self._error is not None:
-                # The same error for all; without the way it took to those before.
-                raise self._error.with_traceback(None)
-        finally:
-            await self._leave()
+        while True:
+            while at < len(self._events):
+                yield self._events[at]
+                at += 1
+            if self._is_over:
+                break
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        if self._error is not None:
+            # The same error for all; without the way it took to those before.
+            raise self._error.with_traceback(None)
 
-    async def _leave(self) -> None:
+    async def leave(self) -> None:
+        """Be counted no longer. With the last one the call ends."""
         self._aboard -= 1
         if self._aboard or self._is_over:
             return

@@ -46,9 +46,9 @@ async def through_cache(lookup: Lookup, make: Make, *, reach: Hashable) -> Async
     """
     place = (lookup.key, reach)
     flight = flights.board(place)
+    is_shared = flight is not None
     if flight is not None:
         CACHE_REQUESTS.labels("l1", "hit").inc()
-        yield Cached("l1")
     elif (hit := answer_cache.find_in_memory(lookup)) is not None:
         # Whoever made it has come to the end since.
         async with aclosing(replayed(hit.answer, hit.level)) as items:
@@ -58,9 +58,15 @@ async def through_cache(lookup: Lookup, make: Make, *, reach: Hashable) -> Async
     else:
         CACHE_REQUESTS.labels("all", "miss").inc()
         flight = flights.depart(place, _made(lookup, make))
-    async with aclosing(flight.follow()) as items:
-        async for item in items:
-            yield item
+    # Whoever is aboard leaves in any case, also one who goes before the first event.
+    try:
+        if is_shared:
+            yield Cached("l1")
+        async with aclosing(flight.follow()) as items:
+            async for item in items:
+                yield item
+    finally:
+        await flight.leave()
 
 
 async def _made(lookup: Lookup, make: Make) -> AsyncGenerator[Item, None]:
