@@ -98,7 +98,7 @@ def _generation(hit: QuickHit, gone_keys: Set[int]) -> dict[str, Any]:
         "provider": model.provider,
         "cache": hit.hit.level,
         "parameters": question.parameters,
-        "dropped_parameters": list(question.dropped_parameters),
+        "dropped_parameters": question.dropped_parameters,
         "context_trimmed": question.context_trimmed,
         "finish_reason": answer.finish_reason,
         "input_tokens": answer.input_tokens,

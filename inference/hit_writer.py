@@ -12,7 +12,7 @@ import structlog
 from inference.hit_rows import write
 from inference.hits import QuickHit
 from inference.models import Status
-from llmsite.core.background import in_any_thread, spawn
+from llmsite.core.background import DatabaseThread, spawn
 from llmsite.core.metrics import GENERATIONS
 
 log = structlog.get_logger("llmsite.hits")
@@ -32,6 +32,7 @@ class HitWriter:
         self._waiting: list[QuickHit] = []
         self._batch: list[QuickHit] = []
         self._writing: asyncio.Task[None] | None = None
+        self._thread = DatabaseThread("hits")
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._batch)
@@ -72,11 +73,13 @@ class HitWriter:
             self._batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             await self._write(self._batch)
             self._batch = []
+            if not self._waiting:
+                await self._thread.rest()
 
     async def _write(self, batch: list[QuickHit]) -> None:
         for wait in (*WAITS, None):
             try:
-                await in_any_thread(write)(batch)
+                await self._thread.run(write, batch)
             except Exception as error:
                 log.warning("hits_not_written", hits=len(batch), error=repr(error), retry_in=wait)
                 if wait is None:

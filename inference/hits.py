@@ -14,7 +14,7 @@ from inference.ask import Ask
 from inference.cache.levels import CachedHit
 from inference.events import Delta, Event, Finished, Started
 from inference.question import Question
-from llmsite.core.ids import new_uuid
+from llmsite.core.ids import row_id
 
 
 def may_be_quick(ask: Ask) -> bool:
@@ -28,10 +28,10 @@ class QuickHit:
     def __init__(self, question: Question, hit: CachedHit) -> None:
         self.question = question
         self.hit = hit
-        self.conversation_id: UUID = new_uuid()
-        self.question_id: UUID = new_uuid()
-        self.message_id: UUID = new_uuid()
-        self.generation_id: UUID = new_uuid()
+        self.conversation_id: UUID = row_id()
+        self.question_id: UUID = row_id()
+        self.message_id: UUID = row_id()
+        self.generation_id: UUID = row_id()
         self.asked_at: datetime = timezone.now()
         self.latency_ms = round((time.monotonic() - question.began) * 1000)
 

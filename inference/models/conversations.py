@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from llmsite.core.errors import NotFound
+from llmsite.core.ids import row_id
 
 TITLE_LENGTH = 80
 
@@ -32,7 +33,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 class Conversation(models.Model):
     """A tree of messages; its owner sees it. One-off questions of programs are kept but not listed."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=row_id, editable=False)
     owner = models.ForeignKey(
         User, on_delete=models.CASCADE, related_name="conversations", verbose_name=_("owner")
     )
@@ -87,7 +88,7 @@ class Role(models.TextChoices):
 class Message(models.Model):
     """One turn. Its parent is the turn before, so another answer or an edited question is a branch."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=row_id, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     parent = models.ForeignKey(
         "self", on_delete=models.CASCADE, null=True, blank=True, related_name="children"

@@ -15,6 +15,7 @@ from accounts.money import as_money
 from accounts.usage import totals_of
 from inference.models.conversations import Message
 from llmsite.core.errors import NotFound, message_of
+from llmsite.core.ids import row_id
 
 
 class Status(models.TextChoices):
@@ -55,7 +56,7 @@ class Generation(models.Model):
     characters, so that the very events of the answer can be told again from the row alone.
     """
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(primary_key=True, default=row_id, editable=False)
     user = models.ForeignKey(
         User, on_delete=models.CASCADE, related_name="generations", verbose_name=_("user")
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
@@ -49,6 +50,31 @@ def _with_own_connection(function: Callable[..., T], *args: Any) -> T:
         return function(*args)
     finally:
         connections.close_all()
+
+
+class DatabaseThread:
+    """A thread with a connection of its own, which stays open from one call to the next, until `rest`."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """`function` in the thread. A connection that failed is not used again."""
+        if getattr(AsyncToSync.executors, "current", None) is not None:  # As above.
+            return await database_sync_to_async(function)(*args)
+        try:
+            return await self._call(function, *args)
+        except Exception:
+            await self.rest()
+            raise
+
+    async def rest(self) -> None:
+        """Close the connection; the next call opens one."""
+        if getattr(AsyncToSync.executors, "current", None) is None:
+            await self._call(connections.close_all)
+
+    async def _call(self, function: Callable[..., T], *args: Any) -> T:
+        return await sync_to_async(function, thread_sensitive=False, executor=self._pool)(*args)
 
 
 def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
