@@ -4,10 +4,12 @@ The order is fixed: an `Authorization` header counts alone, and one that is bad 
 to the cookie. A cookie may change something only together with a CSRF proof.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.conf import settings
@@ -136,11 +138,36 @@ async def prove_for_a_while(token: str, *, in_thread: type[SyncToAsync] = SyncTo
     known: Credential | None = recent_credentials.find(token)
     if known is not None:
         return known
-    generation = recent_credentials.generation
-    credential = await in_thread(prove)(token)
-    left = credential.expires_at and (credential.expires_at - timezone.now()).total_seconds()
-    recent_credentials.keep(token, credential, generation=generation, until=left)
-    return credential
+    loop, generation = asyncio.get_running_loop(), recent_credentials.generation
+    proof = _Proof(token, generation, loop)
+    if (under_way := _proofs.get(proof)) is None:
+        return await _prove_and_keep(proof, in_thread)
+    # A busy program asks many times at once when its moment is over: one query is enough for all of them.
+    await asyncio.wait([under_way])
+    return recent_credentials.find(token) or await in_thread(prove)(token)
+
+
+class _Proof(NamedTuple):
+    """A check that is under way. What began before a revocation is nothing for those who ask after it."""
+
+    token: str
+    generation: int
+    loop: asyncio.AbstractEventLoop
+
+
+_proofs: dict[_Proof, asyncio.Future[None]] = {}
+
+
+async def _prove_and_keep(proof: _Proof, in_thread: type[SyncToAsync]) -> Credential:
+    ended = _proofs[proof] = proof.loop.create_future()
+    try:
+        credential = await in_thread(prove)(proof.token)
+        left = credential.expires_at and (credential.expires_at - timezone.now()).total_seconds()
+        recent_credentials.keep(proof.token, credential, generation=proof.generation, until=left)
+        return credential
+    finally:
+        del _proofs[proof]
+        ended.set_result(None)
 
 
 def authenticate(request: HttpRequest) -> Credential | None:

@@ -31,7 +31,7 @@ class AlreadyAsked(SiteError):
 
 def read_idempotency(request: HttpRequest, body: Any) -> Idempotency | None:
     """What the request says of itself; None without the header. `body` is its JSON. Raises InvalidInput."""
-    key = request.headers.get(HEADER)
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not (0 < len(key) <= MOST_CHARACTERS and key.isascii() and key.isprintable()):

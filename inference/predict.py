@@ -138,7 +138,7 @@ def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
     idempotency = read_idempotency(request, body)
     user, key = credential.user, credential.api_key
     ask = read_ask(body, user, api_key=key, door="rest", listed=False, idempotency=idempotency)
-    return heed_cache_control(ask, request.headers.get("Cache-Control"))
+    return heed_cache_control(ask, request.META.get("HTTP_CACHE_CONTROL"))
 
 
 def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:

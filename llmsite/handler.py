@@ -9,6 +9,7 @@ its request, and has nothing from an older one to put away. Everything else is D
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -38,34 +39,27 @@ class SiteHandler(ASGIHandler):
             if request is None:
                 assert refusal is not None
                 await self.send_response(refusal, send)
-                await _close(refusal)
+                refusal.close()
                 return
             await self._answer(cast("HttpRequest", request), receive, send)
 
     async def _answer(self, request: HttpRequest, receive: Receive, send: Send) -> None:
         """Answer until the answer is sent or the client has gone, which cancels it."""
-        work = asyncio.create_task(self._respond(request, send))
-        # An answer that waits for nothing is sent within this one turn of the loop: nobody can leave before.
-        await asyncio.sleep(0)
-        if not work.done():
-            await self._watch(work, receive)
+        task = asyncio.current_task()
+        assert task is not None
+        watch = _Watch(task, partial(self.listen_for_disconnect, receive))
         try:
-            response = await work
+            response = await self._respond(request, send)
         except asyncio.CancelledError:
-            await _in_its_thread(signals.request_finished.send)(sender=self.__class__)
+            if not watch.client_is_gone:
+                raise
+            if _has_thread():
+                await sync_to_async(signals.request_finished.send)(sender=self.__class__)
         else:
-            await _close(response)
-
-    async def _watch(self, work: "asyncio.Task[HttpResponseBase]", receive: Receive) -> None:
-        """Wait for the end of `work`, or cancel it when the client goes."""
-        gone = asyncio.create_task(self.listen_for_disconnect(receive))
-        try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            watch.end()
+            await _close(request, response)
         finally:
-            work.cancel()
-            gone.cancel()
-            with suppress(asyncio.CancelledError, RequestAborted):
-                await gone
+            watch.end()
 
     async def _respond(self, request: HttpRequest, send: Send) -> HttpResponseBase:
         response = await self.run_get_response(request)
@@ -75,19 +69,49 @@ class SiteHandler(ASGIHandler):
         return response
 
 
-async def _close(response: HttpResponseBase) -> None:
-    await _in_its_thread(response.close)()
+class _Watch:
+    """Cancels `task` when its client goes.
+
+    It begins with the loop's next turn: an answer that waits for nothing is sent before, and nobody can have
+    left meanwhile.
+    """
+
+    def __init__(self, task: "asyncio.Task[Any]", disconnect: Callable[[], Awaitable[None]]) -> None:
+        self.client_is_gone = False
+        self._task = task
+        self._disconnect = disconnect
+        self._listening: asyncio.Task[None] | None = None
+        self._start = asyncio.get_running_loop().call_soon(self._begin)
+
+    def end(self) -> None:
+        self._start.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
+        if self.client_is_gone and self._task.cancelling():
+            self._task.uncancel()
+
+    def _begin(self) -> None:
+        self._listening = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        with suppress(RequestAborted):
+            await self._disconnect()
+        self.client_is_gone = True
+        self._task.cancel()
 
 
-def _in_its_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """`function`, called in the request's thread if it has one, else here."""
-    if SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor:
-        return sync_to_async(function)
+async def _close(request: HttpRequest, response: HttpResponseBase) -> None:
+    if _has_thread():
+        await sync_to_async(response.close)()
+    elif response.streaming:
+        response.close()
+    else:
+        # All that closing does beside is to tell the end, for the sake of connections that were not used.
+        request.close()
 
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
 
-    return call
+def _has_thread() -> bool:
+    return SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor
 
 
 def get_application() -> SiteHandler:

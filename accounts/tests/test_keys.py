@@ -1,5 +1,7 @@
 """API keys: shown once, kept as a hash, limited to their scopes."""
 
+import asyncio
+import threading
 from datetime import timedelta
 from io import StringIO
 
@@ -9,13 +11,15 @@ from django.core.management import CommandError, call_command
 from django.test import AsyncClient
 from django.utils import timezone
 
+from accounts import credentials
 from accounts.credentials import Credential
-from accounts.keys import create_key, find_key
+from accounts.keys import create_key, find_key, revoke_key
 from accounts.models import ApiKey
 from accounts.recent import recent_credentials
 from conftest import bearer, sign_in_client
 from inference.models import Message
-from llmsite.core.errors import NotAllowed
+from llmsite.core.background import in_any_thread
+from llmsite.core.errors import NotAllowed, NotSignedIn
 
 pytestmark = pytest.mark.django_db
 
@@ -237,3 +241,48 @@ def test_the_list_comes_in_pages(client, alice):
 
     assert [key["name"] for key in first["results"] + second["results"]] == ["2", "1", "0"]
     assert second["next"] is None
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_many_requests_at_once_prove_their_key_with_one_query(alice, monkeypatch):
+    _, text = await sync_to_async(create_key)(alice, "busy")
+    proofs = []
+    prove = credentials.prove
+    monkeypatch.setattr(credentials, "prove", lambda token: proofs.append(token) or prove(token))
+
+    found = await asyncio.gather(*(credentials.prove_for_a_while(text) for _ in range(20)))
+
+    assert {credential.user for credential in found} == {alice}
+    assert len(proofs) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_who_asks_after_a_revocation_does_not_wait_for_a_check_from_before(alice, monkeypatch):
+    key, text = await sync_to_async(create_key)(alice, "busy")
+    prove, reading, revoked = credentials.prove, threading.Event(), threading.Event()
+
+    def slow_prove(token):
+        credential = prove(token)
+        reading.set()
+        revoked.wait(10)
+        return credential
+
+    monkeypatch.setattr(credentials, "prove", slow_prove)
+    before = asyncio.create_task(credentials.prove_for_a_while(text, in_thread=in_any_thread))
+    await asyncio.to_thread(reading.wait, 10)
+    await sync_to_async(revoke_key)(key, actor=alice)
+    monkeypatch.setattr(credentials, "prove", prove)
+
+    with pytest.raises(NotSignedIn):
+        await asyncio.wait_for(credentials.prove_for_a_while(text, in_thread=in_any_thread), 10)
+
+    revoked.set()
+    await before
+
+
+@pytest.mark.django_db
+async def test_a_bad_key_is_bad_for_all_who_waited_for_its_check():
+    text = "llm_aaaaaaaa_" + "b" * 43
+    asked = [credentials.prove_for_a_while(text) for _ in range(5)]
+
+    assert {type(one) for one in await asyncio.gather(*asked, return_exceptions=True)} == {NotSignedIn}

@@ -59,7 +59,7 @@ PROMPT = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "conte
 async def create_message(request: HttpRequest) -> HttpResponseBase:
     """The answer, whole or as named events. A client that leaves cancels it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    cache_control = request.headers.get("Cache-Control")
+    cache_control = request.META.get("HTTP_CACHE_CONTROL")
     question = read_question(read_json(request), credential, cache_control=cache_control)
     with naming_fields(FIELD_NAMES):
         return await (_streamed if question.stream else _whole)(question, credential)

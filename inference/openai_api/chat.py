@@ -44,7 +44,7 @@ CHUNKS = events(
 async def chat_completions(request: HttpRequest) -> HttpResponseBase:
     """The answer, whole or in pieces. A client that leaves cancels it: nobody could come back for it."""
     credential = await arequire_caller(request, Scope.CHAT)
-    cache_control = request.headers.get("Cache-Control")
+    cache_control = request.META.get("HTTP_CACHE_CONTROL")
     question = read_question(read_json(request), credential, cache_control=cache_control)
     with naming_fields(FIELD_NAMES):
         return await (_streamed if question.stream else _whole)(question, credential)

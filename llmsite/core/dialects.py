@@ -15,7 +15,7 @@ from llmsite.core.errors import PublicError
 VENDOR_PREFIX = "/v1/"
 _ANTHROPIC_PATHS = ("/v1/messages",)
 _PATHS_OF_BOTH = ("/v1/models",)
-_ANTHROPIC_HEADER = "anthropic-version"
+_ANTHROPIC_HEADER = "HTTP_ANTHROPIC_VERSION"
 
 NEVER_AGAIN = frozenset(
     {"budget_exhausted", "budget_too_small", "provider_not_configured", "provider_rejected"}
@@ -143,10 +143,10 @@ def takes_api_key_header(path: str) -> bool:
     return path.startswith(_ANTHROPIC_PATHS + _PATHS_OF_BOTH)
 
 
-def dialect_of(path: str, headers: Collection[str] = ()) -> SiteDialect:
-    """What is spoken at `path` with those who send these headers."""
+def dialect_of(path: str, meta: Collection[str] = ()) -> SiteDialect:
+    """What is spoken at `path` with those who send these headers, by their names in `request.META`."""
     if not is_vendor_path(path):
         return SITE
     if path.startswith(_PATHS_OF_BOTH):
-        return ANTHROPIC if _ANTHROPIC_HEADER in headers else OPENAI
+        return ANTHROPIC if _ANTHROPIC_HEADER in meta else OPENAI
     return ANTHROPIC if path.startswith(_ANTHROPIC_PATHS) else OPENAI

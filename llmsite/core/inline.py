@@ -36,7 +36,7 @@ class _Inline:
     async_capable = True
     get_response: Callable[..., Any]
 
-    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         process_request = getattr(self, "process_request", None)
         response = process_request(request) if process_request else None
         response = response or await self.get_response(request)
@@ -54,6 +54,9 @@ class ContentSecurityPolicy(_Inline, CSPMiddleware):
     @cached_property
     def _policy(self) -> str:
         return build_policy()
+
+    def process_request(self, request: HttpRequest) -> None:
+        pass
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if HEADER not in response:
@@ -91,10 +94,10 @@ class Common(_Inline, CommonMiddleware):
 class Messages(_Inline, MessageMiddleware):
     """For pages alone: programs get no messages beside their answers."""
 
-    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if is_api_path(request.path):
             return await self.get_response(request)
-        return await super().__acall__(request)
+        return await super().__call__(request)
 
 
 class FrameOptions(_Inline, XFrameOptionsMiddleware):

@@ -40,7 +40,7 @@ class RequestMiddleware:
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
-        request_id = read_request_id(request.headers.get("X-Request-ID"))
+        request_id = read_request_id(request.META.get("HTTP_X_REQUEST_ID"))
         request.request_id = request_id  # type: ignore[attr-defined]
         token = current_request_id.set(request_id)
         try:

@@ -28,7 +28,7 @@ class VendorMiddleware:
             markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        dialect = dialect_of(request.path, request.headers)
+        dialect = dialect_of(request.path, request.META)
         if dialect is SITE:
             return await self.get_response(request)
         began = time.perf_counter()
