@@ -5,6 +5,7 @@ lose, and the calls were free.
 """
 
 import asyncio
+from collections import Counter
 from uuid import UUID
 
 import structlog
@@ -39,7 +40,6 @@ class HitWriter:
 
     async def add(self, hit: QuickHit) -> None:
         """Have `hit` written soon; only where the database cannot follow, this waits for it."""
-        GENERATIONS.labels(hit.question.model.provider, hit.question.model.alias, Status.FINISHED).inc()
         self._waiting.append(hit)
         if not self._is_writing():
             self._writing = spawn(self._write_soon())
@@ -71,6 +71,7 @@ class HitWriter:
             if len(self._waiting) < BATCH:
                 await asyncio.sleep(FLUSH_SECONDS)
             self._batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            _count(self._batch)
             await self._write(self._batch)
             self._batch = []
             if not self._waiting:
@@ -88,6 +89,12 @@ class HitWriter:
                     await asyncio.sleep(wait)
             else:
                 return
+
+
+def _count(batch: list[QuickHit]) -> None:
+    models = Counter((hit.question.model.provider, hit.question.model.alias) for hit in batch)
+    for (provider, alias), hits in models.items():
+        GENERATIONS.labels(provider, alias, Status.FINISHED).inc(hits)
 
 
 hit_writer = HitWriter()

@@ -13,21 +13,30 @@ from inference.cache.answers import CachedAnswer, loads
 from inference.cache.memory import MemoryCache
 from inference.cache.shared import SharedCache
 from inference.catalogue import MOST_SECONDS
+from inference.grounding.grounds import Grounds
+from inference.grounding.shelf import Shelf
 from inference.models import Version
 from llmsite.core.background import spawn
 from llmsite.core.metrics import CACHE_REQUESTS
 
 Level = Literal["l1", "l2", "l3"]
 
+_L1_HITS = CACHE_REQUESTS.labels("l1", "hit")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """Where `model`'s answer to a question is kept; `partition` is empty where only the same words count."""
+    """Where `model`'s answer to a question is kept; `partition` is empty where only the same words count.
+
+    `shelf` and `grounds` are set where it is made of documents: what may be read, and what was found there.
+    """
 
     model: str
     key: str
     partition: str = ""
     question: str = ""
+    shelf: Shelf | None = None
+    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class AnswerCache:
         answer = self.memory.find(lookup.key)
         if answer is None:
             return None
-        CACHE_REQUESTS.labels("l1", "hit").inc()
+        _L1_HITS.inc()
         return CachedHit(answer, "l1")
 
     async def find_further(self, lookup: Lookup) -> CachedHit | None:
@@ -82,6 +91,10 @@ class AnswerCache:
         spawn(self._keep_further(lookup, answer))
 
     async def _keep_further(self, lookup: Lookup, answer: CachedAnswer) -> None:
+        if lookup.shelf is not None and not await lookup.shelf.is_current():
+            # A document may have been deleted meanwhile, with all that was kept of it.
+            await self.shared.release(lookup.key)
+            return
         await self.shared.keep(answer, seconds=settings.CACHE_TTL)
         await self.shared.release(lookup.key)
         if lookup.partition:

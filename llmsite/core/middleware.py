@@ -3,10 +3,12 @@
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from prometheus_client import Counter, Histogram
 
 from llmsite.core.error_pages import render_error
 from llmsite.core.errors import SiteError
@@ -68,8 +70,9 @@ def _log_request(request: HttpRequest, response: HttpResponseBase, seconds: floa
     route = f"/{match.route}" if match else None
     # What no route has is one series, and so are methods that nobody knows.
     method = request.method if request.method in _METHODS else "other"
-    HTTP_REQUESTS.labels(route or "", method, response.status_code).inc()
-    HTTP_SECONDS.labels(route or "").observe(seconds)
+    requests, durations = _series(route or "", method, response.status_code)
+    requests.inc()
+    durations.observe(seconds)
     log_request(
         method=request.method,
         route=route,
@@ -78,6 +81,12 @@ def _log_request(request: HttpRequest, response: HttpResponseBase, seconds: floa
         user_id=_known_user_id(request.__dict__.get("user")),
         cache=response.headers.get("X-Llmsite-Cache"),
     )
+
+
+@cache
+def _series(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    """There is one of each for every kind of answer, and looking it up takes longer than counting."""
+    return HTTP_REQUESTS.labels(route, method, status), HTTP_SECONDS.labels(route)
 
 
 def _known_user_id(user: object) -> int | None:
