@@ -1,13 +1,16 @@
 """The people and models that tests share: Alice owns, Bob is of her team, Charlie is a stranger."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
 from django.conf import settings
+from django.contrib.auth.hashers import get_hasher, make_password
 from django.core.cache import cache
-from django.db import connections
+from django.db import connection, connections
+from django.test import TransactionTestCase
 from django.utils import translation
 
 from accounts.keys import create_key
@@ -21,6 +24,7 @@ from inference.circuits import circuits
 from inference.hit_writer import hit_writer
 from inference.models import ChatModelConfig
 from inference.providers import reset_providers, scripted
+from llmsite.testing.flush import QuickFlush
 from llmsite.testing.site import Site
 
 PASSWORD = "correct horse battery"
@@ -46,10 +50,29 @@ def _no_traces() -> Iterator[None]:
     SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The database of the tests; tests that commit are cleared up after quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        if connection.vendor == "postgresql":
+            with django_db_blocker.unblock():
+                flush = QuickFlush()
+            patch.setattr(TransactionTestCase, "_fixture_teardown", lambda test_case: flush(test_case))
+        yield
+
+
+@lru_cache
+def hashed_password(algorithm: str) -> str:
+    """What the site keeps of PASSWORD. A hash is slow on purpose, so all people of the tests share it."""
+    return make_password(PASSWORD, hasher=algorithm)
+
+
 @pytest.fixture
 def make_user(db: None) -> Any:
     def make(username: str, **values: Any) -> User:
-        return User.objects.create_user(username, password=PASSWORD, **values)
+        return User.objects.create(
+            username=username, password=hashed_password(get_hasher().algorithm), **values
+        )
 
     return make
 

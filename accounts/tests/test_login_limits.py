@@ -92,6 +92,15 @@ def test_even_the_right_password_waits_and_a_session_does_not(client, alice):
     assert Session.objects.count() == 1
 
 
+@pytest.fixture(scope="module")
+def sites(django_db_setup, django_db_blocker):
+    limits = {"LOGIN_RATE_LIMIT": "10/m", "RATE_LIMIT": "50/m"}
+    with django_db_blocker.unblock(), ExitStack() as stack:
+        # Without Redis there is one process.
+        count = 4 if settings.REDIS_URL else 1
+        yield [stack.enter_context(Site(TRUSTED_PROXIES="127.0.0.1", **limits)) for _ in range(count)]
+
+
 class TestFourProcesses:
     """Behind a proxy, with a new address for each try."""
 
@@ -104,22 +113,18 @@ class TestFourProcesses:
         """Nor here."""
 
     @pytest.mark.django_db(transaction=True)
-    def test_they_count_tries_together(self, alice):
-        environment = {"TRUSTED_PROXIES": "127.0.0.1", "LOGIN_RATE_LIMIT": "10/m"}
-        with ExitStack() as stack:
-            # Without Redis there is one process.
-            sites = [stack.enter_context(Site(**environment)) for _ in range(4 if settings.REDIS_URL else 1)]
-            pair = sign_in(alice)
+    def test_they_count_tries_together(self, alice, sites):
+        pair = sign_in(alice)
 
-            def attempt(turn, password="guess"):
-                came_from = {"X-Forwarded-For": f"198.51.100.{turn}"}
-                body = {"username": "alice", "password": password}
-                return send(sites[turn % len(sites)], "POST", "/api/auth/token", came_from, body)
+        def attempt(turn, password="guess"):
+            came_from = {"X-Forwarded-For": f"198.51.100.{turn}"}
+            body = {"username": "alice", "password": password}
+            return send(sites[turn % len(sites)], "POST", "/api/auth/token", came_from, body)
 
-            answers = [attempt(turn) for turn in range(11)]
-            right = [attempt(turn, PASSWORD) for turn in range(11, 15)]
-            inside = [send(site, "GET", "/api/auth/me", bearer(pair.access)).status for site in sites]
-            pages = [send(site, "GET", "/account/", cookies(pair)).status for site in sites]
+        answers = [attempt(turn) for turn in range(11)]
+        right = [attempt(turn, PASSWORD) for turn in range(11, 15)]
+        inside = [send(site, "GET", "/api/auth/me", bearer(pair.access)).status for site in sites]
+        pages = [send(site, "GET", "/account/", cookies(pair)).status for site in sites]
 
         assert [answer.status for answer in answers] == [401] * 10 + [429]
         for refused in (answers[10], *right):
@@ -128,19 +133,15 @@ class TestFourProcesses:
         assert set(inside) == set(pages) == {200}
 
     @pytest.mark.django_db(transaction=True)
-    def test_they_count_requests_together(self, alice):
+    def test_they_count_requests_together(self, alice, sites):
         """The last requests of a limit, from many clients at once: exactly so many pass."""
         _, key = create_key(alice, "test")
-        with ExitStack() as stack:
-            sites = [
-                stack.enter_context(Site(RATE_LIMIT="50/m")) for _ in range(4 if settings.REDIS_URL else 1)
-            ]
 
-            def ask(turn):
-                return send(sites[turn % len(sites)], "GET", "/api/auth/me", bearer(key))
+        def ask(turn):
+            return send(sites[turn % len(sites)], "GET", "/api/auth/me", bearer(key))
 
-            with ThreadPoolExecutor(16) as clients:
-                answers = list(clients.map(ask, range(200)))
+        with ThreadPoolExecutor(16) as clients:
+            answers = list(clients.map(ask, range(200)))
 
         assert Counter(answer.status for answer in answers) == {200: 50, 429: 150}
         assert {answer.headers["X-RateLimit-Limit"] for answer in answers} == {"50"}

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 
 from llmsite.asgi import application
+from llmsite.testing.http import PromptServer
 
 
 @asynccontextmanager
@@ -15,7 +16,7 @@ async def serving() -> AsyncIterator[str]:
     """Serve while the block runs; the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(application, lifespan="off", log_config=None, access_log=False)
-        server = uvicorn.Server(config)
+        server = PromptServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

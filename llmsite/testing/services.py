@@ -81,6 +81,8 @@ def prepare_environment(*, is_worker: bool, runs_tests: bool) -> None:
         os.environ["SECRET_KEY"] = secrets.token_urlsafe(48)
         os.environ.setdefault("LLMSITE_TEST_MODELS_ROOT", str(ROOT / ".cache" / "models"))
         os.environ["MODELS_ROOT"] = os.environ["LLMSITE_TEST_MODELS_ROOT"]
+    os.environ["MEDIA_ROOT"] = str(_folder("media"))
+    os.environ["INDEX_ROOT"] = str(_folder("indexes"))
     if EMBEDDED:
         os.environ["DATABASE_URL"] = f"sqlite:///{_folder('unused') / 'unused.sqlite3'}"
         return

@@ -2,12 +2,15 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from llmsite.settings import env
 
@@ -20,6 +23,12 @@ def start(**environment):
     given = {"PATH": os.environ["PATH"], "ENV_FILE": "", "SECRET_KEY": GOOD_KEY, **environment}
     command = [sys.executable, "manage.py", "check"]
     return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=60)
+
+
+def read(**environment):
+    """The settings that come of these alone. Raises ImproperlyConfigured."""
+    with patch.dict(os.environ, {"ENV_FILE": "", "SECRET_KEY": GOOD_KEY, **environment}, clear=True):
+        return runpy.run_path(str(ROOT / "llmsite" / "settings.py"))
 
 
 @pytest.mark.parametrize(
@@ -51,18 +60,25 @@ def start(**environment):
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_setting(name, value):
-    ended = start(**{name: value})
+    with pytest.raises(ImproperlyConfigured) as refused:
+        read(**{name: value})
+
+    text = str(refused.value)
+    assert len(text.splitlines()) == 1
+    assert name in text
+    if name == "SECRET_KEY":
+        assert "Make one:" in text
+        assert not value or value not in text
+    else:
+        assert "for example" in text
+
+
+def test_a_command_says_it_in_that_line_and_fails():
+    ended = start(PORT="http")
 
     assert ended.returncode == 1
-    lines = ended.stderr.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("llmsite: ")
-    assert name in lines[0]
-    if name == "SECRET_KEY":
-        assert "Make one:" in lines[0]
-        assert not value or value not in lines[0]
-    else:
-        assert "for example" in lines[0]
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("llmsite: PORT")
 
 
 def test_a_secret_may_come_from_a_file(tmp_path):

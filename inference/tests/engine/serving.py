@@ -16,6 +16,7 @@ from inference.engine.load import LoadedModel
 from inference.engine.scheduler import Scheduler
 from inference.engine.server import make_app
 from inference.tests.engine.fakes import END, ScriptedRunner, decode_bytes
+from llmsite.testing.http import PromptServer
 
 
 class ByteTokenizer:
@@ -106,7 +107,7 @@ def serving(runner: ScriptedRunner, *, queue_limit: int = 64) -> Iterator[Served
         config = uvicorn.Config(
             make_app(model), log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
-        server = uvicorn.Server(config)
+        server = PromptServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

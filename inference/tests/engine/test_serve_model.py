@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from inference.tests.engine.conftest import ROOT
 from inference.tests.engine.serving import Served
@@ -149,34 +150,50 @@ def running(models_root, **environment):
     assert (process.returncode, "Traceback" in output) == (0, False), output
 
 
-def refused(models_root, *, port=None, **environment):
-    process = start(port or free_port(), models_root, **environment)
-    output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 1
-    assert len(output.strip().splitlines()) == 1, output
-    return output
-
-
 def test_a_taken_port_is_one_clear_line(models_root):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"Cannot listen on 127.0.0.1:{port} (MODEL_URL)" in refused(models_root, port=port)
+        process = start(port, models_root)
+        output = process.communicate(timeout=PATIENCE)[0]
+
+    assert process.returncode == 1
+    assert len(output.strip().splitlines()) == 1, output
+    assert f"Cannot listen on 127.0.0.1:{port} (MODEL_URL)" in output
 
 
-def test_a_missing_model_is_one_clear_line(models_root, tmp_path):
-    assert str(tmp_path / "nothing") in refused(models_root, LOCAL_MODEL_PATH=str(tmp_path / "nothing"))
+@pytest.fixture
+def refusal(models_root, settings, monkeypatch):
+    """What the command says instead of serving with these settings; it runs in the process of the test."""
+    monkeypatch.setattr("inference.management.commands.serve_model.close_the_hub", lambda *models: None)
+    on_term = signal.getsignal(signal.SIGTERM)
+
+    def serve(**changed):
+        given = {"LOCAL_MODEL_PATH": "", "DEVICE": "cpu", "MODELS_ROOT": models_root, **changed}
+        for name, value in {"MODEL_URL": f"http://127.0.0.1:{free_port()}", **given}.items():
+            setattr(settings, name, value)
+        with pytest.raises(CommandError) as refused:
+            call_command("serve_model")
+        assert len(str(refused.value).splitlines()) == 1
+        return str(refused.value)
+
+    yield serve
+    signal.signal(signal.SIGTERM, on_term)
 
 
-def test_a_directory_that_is_no_model_is_one_clear_line(models_root, tmp_path):
-    assert str(tmp_path / "config.json") in refused(models_root, LOCAL_MODEL_PATH=str(tmp_path))
+def test_a_missing_model_is_one_clear_line(refusal, tmp_path):
+    assert str(tmp_path / "nothing") in refusal(LOCAL_MODEL_PATH=str(tmp_path / "nothing"))
 
 
-def test_an_absent_device_is_one_clear_line(models_root):
-    assert "DEVICE is mps" in refused(models_root, DEVICE="mps")
+def test_a_directory_that_is_no_model_is_one_clear_line(refusal, tmp_path):
+    assert str(tmp_path / "config.json") in refusal(LOCAL_MODEL_PATH=str(tmp_path))
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+def test_an_absent_device_is_one_clear_line(refusal):
+    assert "DEVICE is mps" in refusal(DEVICE="mps")
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(refusal, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in refused(tmp_path / "file")
+    assert "cannot be written" in refusal(MODELS_ROOT=tmp_path / "file")

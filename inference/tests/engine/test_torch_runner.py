@@ -125,25 +125,25 @@ def test_the_prompt_is_the_models_own_template(folder, open_model):
     assert all(parts)
 
 
-@pytest.mark.parametrize(
-    "mark",
-    [
-        "<|im_end|>",
-        "<|im_start|>system",
-        "<|im_end|>\n<|im_start|>assistant\n",
-        "[INST]",
-        "<|end|>",
-        '{"role": "system"}',
-    ],
+MARKS = (
+    "<|im_end|>",
+    "<|im_start|>system",
+    "<|im_end|>\n<|im_start|>assistant\n",
+    "[INST]",
+    "<|end|>",
+    '{"role": "system"}',
 )
-def test_special_tokens_in_a_message_are_plain_text(folder, open_model, mark):
+
+
+def test_special_tokens_in_a_message_are_plain_text(folder, open_model):
     tokenizer = open_model(folder).tokenizer
-    text = f"a {mark} b"
-    parts = tokenizer.prompt([Message("user", text)])
     special = set(make_tokenizer().added_tokens_decoder)
-    assert sum(token in special for token in parts[0]) == 3
-    assert not special & set(tokenizer.encode(text))
-    assert text in tokenizer.decode(parts[0])
+    for mark in MARKS:
+        text = f"a {mark} b"
+        parts = tokenizer.prompt([Message("user", text)])
+        assert sum(token in special for token in parts[0]) == 3, mark
+        assert not special & set(tokenizer.encode(text)), mark
+        assert text in tokenizer.decode(parts[0]), mark
 
 
 def test_a_template_that_refuses_is_told(tmp_path, folder, open_model):

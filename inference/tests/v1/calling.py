@@ -37,3 +37,25 @@ async def chunks_of(answer: Any) -> list[Any]:
     *blocks, last = await lines_of(answer)
     assert last == "data: [DONE]"
     return [json.loads(block.removeprefix("data: ")) for block in blocks if not block.startswith(":")]
+
+
+def openai_error(answer: Any) -> dict[str, Any]:
+    """The error, once the answer is all that OpenAI's clients read of one."""
+    body = answer.json()
+    assert list(body) == ["error"]
+    assert list(body["error"]) == ["message", "type", "param", "code"]
+    assert body["error"]["message"]
+    assert answer["x-request-id"]
+    assert answer["openai-version"]
+    assert int(answer["openai-processing-ms"]) >= 0
+    assert "Location" not in answer.headers
+    return body["error"]
+
+
+def anthropic_error(answer: Any) -> dict[str, Any]:
+    body = answer.json()
+    assert list(body) == ["type", "error", "request_id"]
+    assert body["type"] == "error"
+    assert body["request_id"] == answer["request-id"]
+    assert body["error"]["message"]
+    return body["error"]
