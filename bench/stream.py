@@ -1,10 +1,13 @@
 """What the way through a web process adds to each token of many streams at once.
 
-Run: python -m bench.stream [--streams 1,100,500] [--seconds 10] [--rounds 3] [--only llmsite]. A stand-in
-upstream sends 50 tokens a second into each stream, and each token carries when it was sent, so its age at
-the reader is the time that everything between has added. The upstream, the readers and the server are
-processes of their own on one machine: with two cores they take turns, and `direct` shows what that costs
-without a server between. LiteLLM has one worker and no database, which favours it.
+Run: python -m bench.stream [--streams 1,100,500] [--seconds 10] [--rounds 3] [--only llmsite,relay].
+
+A stand-in upstream sends 50 tokens a second into each stream, and each token carries when it was sent, so
+its age at the reader is the time that everything between has added. The upstream, the readers and the server
+are processes of their own on one machine: with two cores they take turns, and `direct` shows what that costs
+without a server between. `bare relay` is the least that a server in Python costs: one read and one write for
+a token, and nothing else; `raw relay` does the same under uvicorn. LiteLLM has one worker and no database,
+which favours it.
 """
 
 import argparse
@@ -15,7 +18,7 @@ import secrets
 import statistics
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,7 +62,7 @@ def main() -> int:
     parser.add_argument("--streams", default="1,100,500", help="how many at once, separated by commas")
     parser.add_argument("--seconds", type=float, default=10, help="how long a round measures")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="only the ways whose name contains this")
+    parser.add_argument("--only", default="", help="only the ways with one of these in their names")
     options = parser.parse_args()
     end_on_sigterm()
     print(f"load before: {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores", flush=True)
@@ -78,33 +81,44 @@ def ways(only: str) -> Iterator[tuple[int, list[Way]]]:
         upstream = free_port()
         command = [sys.executable, "-m", "bench._upstream", str(upstream)]
         stack.enter_context(running(command, port=upstream, files=4096))
+
+        def is_wanted(name: str) -> bool:
+            return any(part in name for part in only.split(","))
+
         found = [Way("direct", upstream, COMPLETIONS, "none", None)]
-        if only in f"llmsite {PREDICT}" or only in f"llmsite {COMPLETIONS}":
-            served = stack.enter_context(site(upstream=upstream, files=4096))
-            found += [
-                Way(f"llmsite {path}", served.port, path, served.keys[0], served.process)
-                for path in (PREDICT, COMPLETIONS)
-            ]
-        if only in "raw relay":
-            port = free_port()
-            command = [sys.executable, "-m", "uvicorn", "bench._raw:app", "--port", str(port)]
-            command += [
-                "--log-level",
-                "warning",
-                "--no-access-log",
-                "--loop",
-                "uvloop",
-                "--http",
-                "httptools",
-            ]
-            process = stack.enter_context(
-                running(command, port=port, files=4096, env={"BENCH_UPSTREAM": str(upstream)})
-            )
-            found.append(Way("raw relay", port, COMPLETIONS, "none", process))
-        if only in "LiteLLM":
+        if any(is_wanted(f"llmsite {path}") for path in (PREDICT, COMPLETIONS)):
+            found += our_ways(stack, upstream)
+        if is_wanted("bare relay"):
+            found.append(relay("bare relay", stack, upstream, bare_command))
+        if is_wanted("raw relay"):
+            found.append(relay("raw relay", stack, upstream, raw_command))
+        if is_wanted("LiteLLM"):
             port, process = stack.enter_context(litellm(upstream=upstream, cache=False))
             found.append(Way("LiteLLM", port, COMPLETIONS, MASTER_KEY, process))
-        yield upstream, [way for way in found if only in way.name]
+        yield upstream, [way for way in found if is_wanted(way.name)]
+
+
+def our_ways(stack: ExitStack, upstream: int) -> list[Way]:
+    served = stack.enter_context(site(upstream=upstream, files=4096))
+    return [
+        Way(f"llmsite {path}", served.port, path, served.keys[0], served.process)
+        for path in (PREDICT, COMPLETIONS)
+    ]
+
+
+def relay(name: str, stack: ExitStack, upstream: int, command: Callable[[int], list[str]]) -> Way:
+    port, environment = free_port(), {"BENCH_UPSTREAM": str(upstream)}
+    process = stack.enter_context(running(command(port), port=port, files=4096, env=environment))
+    return Way(name, port, COMPLETIONS, "none", process)
+
+
+def bare_command(port: int) -> list[str]:
+    return [sys.executable, "-m", "bench._relay", str(port)]
+
+
+def raw_command(port: int) -> list[str]:
+    command = f"-m uvicorn bench._raw:app --port {port} --log-level warning --no-access-log"
+    return [sys.executable, *command.split(), "--loop", "uvloop", "--http", "httptools"]
 
 
 def measured(way: Way, upstream: int, count: int, seconds: float) -> dict[str, Any]:

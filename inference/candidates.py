@@ -41,16 +41,18 @@ def _charge(question: Question, generation: Generation) -> None:
     )
 
 
-async def note_answering(generation: Generation, answering: Answering) -> None:
-    """Let the row say who answers in place of the model that was asked, and who failed before."""
+def note_answering(generation: Generation, answering: Answering) -> None:
+    """Let the generation say who answers in place of the model that was asked, and who failed before."""
     candidate = answering.candidate
     FALLBACKS.labels(generation.model_alias, candidate.model.alias).inc()
-    values = {
-        "requested_model": generation.model_alias,
-        "model_alias": candidate.model.alias,
-        "provider": candidate.model.provider,
-        "attempts": answering.attempts,
-    }
-    for name, value in values.items():
-        setattr(generation, name, value)
+    generation.requested_model = generation.model_alias
+    generation.model_alias = candidate.model.alias
+    generation.provider = candidate.model.provider
+    generation.attempts = answering.attempts
+
+
+async def save_answering(generation: Generation) -> None:
+    """And let its row say so."""
+    names = ("requested_model", "model_alias", "provider", "attempts")
+    values = {name: getattr(generation, name) for name in names}
     await database_sync_to_async(Generation.objects.filter(pk=generation.pk).update)(**values)

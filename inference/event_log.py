@@ -30,19 +30,25 @@ class EventLog:
     def append(self, event: Event) -> Numbered:
         numbered = Numbered(self._name, len(self.events), event)
         self.events.append(numbered)
-        waiting, self._waiting = self._waiting, set()
-        for reader in waiting:
-            _wake(reader)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, set()
+            for reader in waiting:
+                _wake(reader)
         return numbered
 
-    async def follow(self, after: int, *, tick: float) -> AsyncGenerator[Numbered | None, None]:
-        """The events behind number `after`, to the end; None about every `tick` seconds that bring none."""
+    async def follow(self, after: int, *, tick: float) -> AsyncGenerator[list[Numbered], None]:
+        """The events behind number `after`, to the end: all that are there at a time, together.
+
+        An empty list about every `tick` seconds that bring none.
+        """
         position = after + 1
         with _Ticks(tick) as ticks:
             while True:
-                while position < len(self.events):
-                    yield self.events[position]
-                    position += 1
+                if position < len(self.events):
+                    ready = self.events[position:]
+                    position += len(ready)
+                    yield ready
+                    continue  # What came while the reader was busy with these waits for nobody.
                 if self.ended:
                     return
                 waiter = ticks.new_waiter()
@@ -50,7 +56,7 @@ class EventLog:
                 await waiter
                 self._waiting.discard(waiter)
                 if position == len(self.events):
-                    yield None
+                    yield []
 
 
 class _Ticks:

@@ -6,7 +6,7 @@ alive, and reads whether somebody asked one to stop, in whichever process that w
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -97,20 +97,20 @@ class LiveAnswer:
         call["arguments"] += piece.arguments
 
     def stop(self, reason: SiteError | None = None) -> None:
-        """End the wait for the next piece, now or as soon as it begins."""
+        """End the wait for the answer, now or as soon as it begins."""
         if self._stop is None:
             self._stop = Stopped(reason)
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def next_of(self, stream: AsyncIterator[T]) -> T:
-        """The next item of `stream`. Raises Stopped, and StopAsyncIteration at its end."""
+    async def wait_for(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` comes to, in this task. Raises Stopped where the answer is to end before."""
         if self._stop is not None:
             raise self._stop
         self.was_asked = True
         self._waiting = task = asyncio.current_task()
         try:
-            return await anext(stream)
+            return await work()
         except asyncio.CancelledError:
             # A cancellation that is not ours (the client left, the process ends) goes on its way.
             if not self._is_ours(task):

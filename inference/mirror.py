@@ -144,7 +144,7 @@ class EventMirror:
 async def _send(redis: Redis, batch: list[Numbered]) -> None:
     pipeline = redis.pipeline(transaction=False)
     for numbered in batch:
-        event = json.dumps(numbered.as_dict())
+        event = numbered.as_json()
         pipeline.xadd(_key(numbered.generation), {"event": event}, id=_stream_id(numbered.seq))
     for generation in {numbered.generation for numbered in batch}:
         pipeline.expire(_key(generation), KEEP_SECONDS)

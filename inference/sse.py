@@ -1,15 +1,14 @@
 """Server-sent events: an answer followed over HTTP, resumable by its last event's number."""
 
 import time
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from accounts.credentials import Credential
 from accounts.watch import credential_watch
 from inference.events import Numbered, is_last
-from inference.generations import follow
+from inference.generations import follow_bursts
 from inference.models import Generation
 from llmsite.core.errors import InvalidInput
 
@@ -23,12 +22,15 @@ HEARTBEAT_SECONDS = 15.0
 class EventStream(StreamingHttpResponse):
     """A stream whose chunks are bytes as they come; Django's own passes each through two more generators."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], **values: Any) -> None:
-        super().__init__(chunks, **values)
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        super().__init__(chunks, content_type="text/event-stream")
+        # `no-transform` and the next header keep proxies from gathering the pieces into one lump.
+        self["Cache-Control"] = "no-cache, no-transform"
+        self["X-Accel-Buffering"] = "no"
         self._chunks = chunks
 
-    def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        return self._chunks
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._chunks)
 
 
 def event_stream(generation: Generation, credential: Credential, *, after: int = -1) -> StreamingHttpResponse:
@@ -36,11 +38,7 @@ def event_stream(generation: Generation, credential: Credential, *, after: int =
 
     It breaks off when `credential` ends: a reader with a new one goes on from its last event.
     """
-    response = EventStream(_chunks(generation, credential, after), content_type="text/event-stream")
-    # `no-transform` and the next header keep proxies from gathering the pieces into one lump.
-    response["Cache-Control"] = "no-cache, no-transform"
-    response["X-Accel-Buffering"] = "no"
-    return response
+    return EventStream(_chunks(generation, credential, after))
 
 
 def nothing_more() -> HttpResponse:
@@ -51,13 +49,13 @@ def nothing_more() -> HttpResponse:
 async def _chunks(generation: Generation, credential: Credential, after: int) -> AsyncGenerator[bytes, None]:
     last_sent = time.monotonic()
     with credential_watch.watching(credential) as watched:
-        async for numbered in follow(generation, after=after):
+        async for ready in follow_bursts(generation, after=after):
             if watched.ended:
                 yield _SIGNED_OUT
                 return
-            if numbered is not None:
-                yield encode(numbered)
-                if is_last(numbered.event):
+            if ready:
+                yield encode(ready[0]) if len(ready) == 1 else b"".join(map(encode, ready))
+                if is_last(ready[-1].event):
                     return
             elif time.monotonic() - last_sent >= HEARTBEAT_SECONDS:
                 yield _HEARTBEAT

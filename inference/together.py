@@ -5,10 +5,11 @@ upstream too. The doors below `/v1/` render what comes out of here.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import cast
 
 from django.http import StreamingHttpResponse
 
@@ -18,13 +19,13 @@ from inference.ask import Ask
 from inference.events import Event, Failed, Started, ToolCallPiece, is_last
 from inference.pipeline import Completion, complete, stream
 from inference.providers.base import ChatMessage, ToolCall
+from inference.sse import EventStream
 from llmsite.core.background import spawn
 from llmsite.core.errors import NotSignedIn, SiteError
 from llmsite.core.logs import request_id
+from llmsite.core.patience import Patience
 
 HEARTBEAT_SECONDS = 15.0
-MOST_UNREAD = 32
-"""Events that wait for a client that reads slowly, before the provider is made to wait."""
 
 
 def split_prompt(messages: tuple[ChatMessage, ...]) -> tuple[tuple[ChatMessage, ...], str]:
@@ -83,12 +84,11 @@ class SideBySide:
 
     def __init__(self, asks: Sequence[Ask], credential: Credential) -> None:
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Told | Exception] = asyncio.Queue(MOST_UNREAD)
-        self._held: deque[Told] = deque()
+        self._arrived: list[Told | Exception] = []
+        self._news: asyncio.Future[None] | None = None
+        self._patience = Patience()
         self._open = ExitStack()
-        self._watched = self._open.enter_context(
-            credential_watch.watching(credential, on_end=self._wake_reader)
-        )
+        self._watched = self._open.enter_context(credential_watch.watching(credential, on_end=self._wake))
         self._unfinished = len(asks)
         self._over = False
         self._pumps = [spawn(self._pump(at, ask)) for at, ask in enumerate(asks)]
@@ -99,30 +99,34 @@ class SideBySide:
         Raises what the first of them that failed before raised; none of the others goes on then.
         """
         started: dict[int, Started] = {}
+        held: list[Told] = []
         try:
             while len(started) < len(self._pumps):
-                told = await self._next()
-                if isinstance(told.event, Started):
-                    started[told.choice] = told.event
-                else:
-                    self._held.append(told)
+                for told in await self._next():
+                    if isinstance(told.event, Started):
+                        started[told.choice] = told.event
+                    else:
+                        held.append(told)
         except BaseException:
             await self.aclose()
             raise
+        self._arrived[:0] = held
         return [started[choice] for choice in sorted(started)]
 
-    async def told(self) -> AsyncGenerator[Told | None, None]:
-        """The events behind the beginnings; None where nothing has come for `HEARTBEAT_SECONDS`.
+    async def told(self) -> AsyncGenerator[list[Told], None]:
+        """The events behind the beginnings, all that are there at a time together.
 
-        It ends behind the last choice's end, or behind the first Failed.
+        An empty list where nothing has come for `HEARTBEAT_SECONDS`. It ends behind the last choice's end, or
+        behind the first Failed.
         """
         while self._unfinished:
-            told = await self._next_or_heartbeat()
-            yield told
-            if told is not None and is_last(told.event):
-                self._unfinished -= 1
-                if isinstance(told.event, Failed):
-                    return
+            ready = await self._next_or_heartbeat()
+            ends = [at for at, told in enumerate(ready, 1) if is_last(told.event)]
+            self._unfinished -= len(ends)
+            failed = next((at for at in ends if isinstance(ready[at - 1].event, Failed)), None)
+            yield ready[:failed]
+            if failed:
+                return
 
     def close(self) -> None:
         """Stop where nobody will read on; from any thread."""
@@ -140,41 +144,47 @@ class SideBySide:
             return
         self._over = True
         self._open.close()
+        self._patience.close()
         for pump in self._pumps:
             pump.cancel()
 
     async def _pump(self, choice: int, ask: Ask) -> None:
         try:
-            async with aclosing(stream(ask)) as events:
-                async for event in events:
-                    await self._queue.put(Told(choice, event))
+            await stream(ask, lambda event: self._put(Told(choice, event)))
         except Exception as error:
-            await self._queue.put(error)
+            self._put(error)
 
-    async def _next_or_heartbeat(self) -> Told | None:
-        if self._held:
-            return self._held.popleft()
+    def _put(self, arrived: Told | Exception) -> None:
+        self._arrived.append(arrived)
+        self._wake()
+
+    async def _next_or_heartbeat(self) -> list[Told]:
         try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
+            if self._arrived:
+                return await self._next()
+            with self._patience.until(self._loop.time() + HEARTBEAT_SECONDS):
                 return await self._next()
         except TimeoutError:
-            return None
+            return []
         except Exception as error:
-            return Told(0, Failed.of(error, request_id.get()))
+            return [Told(0, Failed.of(error, request_id.get()))]
 
-    async def _next(self) -> Told:
-        """The next event. Raises what ended a choice before its first piece, or NotSignedIn."""
-        told = await self._queue.get()
+    async def _next(self) -> list[Told]:
+        """The next events, at least one. Raises what ended a choice before its beginning, or NotSignedIn."""
+        while not self._arrived and not self._watched.ended:
+            self._news = self._loop.create_future()
+            await self._news
         if self._watched.ended:
             raise NotSignedIn
-        if isinstance(told, Exception):
-            raise told
-        return told
+        if isinstance(self._arrived[0], Exception):
+            raise self._arrived[0]
+        ready = list(takewhile(lambda one: isinstance(one, Told), self._arrived))
+        del self._arrived[: len(ready)]
+        return cast("list[Told]", ready)
 
-    def _wake_reader(self) -> None:
-        # A reader that waits finds this; where the queue is full none waits.
-        if not self._queue.full():
-            self._queue.put_nowait(NotSignedIn())
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
 
 class _Body:
@@ -190,11 +200,7 @@ class _Body:
 
 def stream_response(chunks: AsyncIterator[bytes], answers: SideBySide) -> StreamingHttpResponse:
     """The response that sends `chunks`, which are made of `answers`."""
-    response = StreamingHttpResponse(_Body(chunks, answers), content_type="text/event-stream")
-    # `no-transform` and the next header keep proxies from gathering the pieces into one lump.
-    response["Cache-Control"] = "no-cache, no-transform"
-    response["X-Accel-Buffering"] = "no"
-    return response
+    return EventStream(_Body(chunks, answers))
 
 
 def joined_calls(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:

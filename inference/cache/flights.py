@@ -5,12 +5,13 @@ reads slowly keeps nobody waiting.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Hashable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from typing import Any
 
 from inference.cache.answers import CachedAnswer
 from inference.cache.shared import LEASE_SECONDS, SharedCache
+from inference.providers.base import Finished
 from llmsite.core.background import spawn
 
 POLL_SECONDS = 0.1
@@ -18,35 +19,41 @@ POLL_SECONDS = 0.1
 WAIT_SECONDS = 5.0
 """How long it looks: of an answer that is made elsewhere nothing is seen before its end."""
 
+Take = Callable[[Any], None]
+"""Takes the next event of an answer, at once. It neither waits nor raises."""
+
 
 class Flight:
     """An answer that is being made here, piece by piece, for everybody aboard."""
 
-    def __init__(self, events: AsyncGenerator[Any, None], on_end: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[Take], Awaitable[None]], on_end: Callable[[], None]) -> None:
         self._events: list[Any] = []
         self._error: Exception | None = None
         self._is_over = False
         self._aboard = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._takers: dict[asyncio.Future[None], Take] = {}
+        """Who takes the events, by what tells them that there are no more."""
         self._on_end = on_end
-        self._carrier = spawn(self._carry(events))
+        self._carrier = spawn(self._carry(work))
 
     def board(self) -> None:
         """Be counted from now on, until `leave`."""
         self._aboard += 1
 
-    async def follow(self) -> AsyncGenerator[Any, None]:
-        """The events from the first, as they come, for one who has boarded. Raises what ended them."""
-        at = 0
-        while True:
-            while at < len(self._events):
-                yield self._events[at]
-                at += 1
-            if self._is_over:
-                break
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
+    async def follow(self, take: Take) -> None:
+        """Give `take` the events from the first, for one who has boarded. Raises what ended them.
+
+        Each is handed on in the turn of the loop in which it comes, so that a reader costs no wake-up.
+        """
+        for event in self._events:
+            take(event)
+        if not self._is_over:
+            end = asyncio.get_running_loop().create_future()
+            self._takers[end] = take
+            try:
+                await end
+            finally:
+                self._takers.pop(end, None)
         if self._error is not None:
             # The same error for all; without the way it took to those before.
             raise self._error.with_traceback(None)
@@ -62,24 +69,32 @@ class Flight:
         with suppress(asyncio.CancelledError):
             await asyncio.wait([self._carrier])
 
-    async def _carry(self, events: AsyncGenerator[Any, None]) -> None:
+    async def _carry(self, work: Callable[[Take], Awaitable[None]]) -> None:
         try:
-            async with aclosing(events):
-                async for event in events:
-                    self._events.append(event)
-                    self._wake()
+            await work(self._take)
         except Exception as error:
+            if self._is_over:
+                raise  # All have their answer; this is a fault of ours behind it.
             self._error = error
         finally:
-            self._is_over = True
-            self._on_end()
-            self._wake()
+            self._end()
 
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+    def _take(self, event: Any) -> None:
+        self._events.append(event)
+        for end, take in self._takers.items():
+            if not end.done():  # Who is leaving takes no more.
+                take(event)
+        if isinstance(event, Finished):
+            self._end()
+
+    def _end(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._on_end()
+        for end in self._takers:
+            if not end.done():
+                end.set_result(None)
 
 
 class Flights:
@@ -99,9 +114,9 @@ class Flights:
             flight.board()
         return flight
 
-    def depart(self, key: Hashable, events: AsyncGenerator[Any, None]) -> Flight:
-        """A new flight that carries `events`, with the caller aboard."""
-        flight = self._flights[key] = Flight(events, lambda: self._forget(key, flight))
+    def depart(self, key: Hashable, work: Callable[[Take], Awaitable[None]]) -> Flight:
+        """A new flight that carries what `work` makes, with the caller aboard."""
+        flight = self._flights[key] = Flight(work, lambda: self._forget(key, flight))
         flight.board()
         return flight
 

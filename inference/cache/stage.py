@@ -5,9 +5,10 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from inference.cache.answers import MOST_CHARACTERS, CachedAnswer
-from inference.cache.flights import Flights
+from inference.cache.flights import Flights, Take
 from inference.cache.levels import Level, Lookup, answer_cache
 from inference.fallback import Answering
 from inference.providers.base import Finished, ProviderEvent, TextDelta, ToolCallDelta, Usage
@@ -30,56 +31,47 @@ flights = Flights(answer_cache.shared)
 _KEPT_REASONS = frozenset({"stop", "length"})
 
 
-async def replayed(answer: CachedAnswer, level: Level) -> AsyncGenerator[Item, None]:
+def replay_answer(answer: CachedAnswer, level: Level, take: Take) -> None:
     """A cached answer in the pieces in which it once came."""
-    yield Cached(level)
+    take(Cached(level))
     for piece in answer.pieces():
-        yield TextDelta(piece)
-    yield Finished(answer.finish_reason, Usage(answer.input_tokens, answer.output_tokens))  # type: ignore[arg-type]
+        take(TextDelta(piece))
+    take(Finished(answer.finish_reason, Usage(answer.input_tokens, answer.output_tokens)))  # type: ignore[arg-type]
 
 
-async def through_cache(lookup: Lookup, make: Make, *, reach: Hashable) -> AsyncGenerator[Item, None]:
+async def through_cache(lookup: Lookup, make: Make, take: Take, *, reach: Hashable) -> None:
     """The answer to a question: one that is kept, one that is being made already, or what `make` makes.
 
     The levels were asked a moment ago. `reach` says which models the caller may ask: only callers who may ask
     the same ones follow each other. Raises what `make` raises, also where it was somebody else's.
     """
-    place = (lookup.key, reach)
+    # Who was given other passages does not follow: the answer cites them by their numbers.
+    place = (lookup.key, reach, lookup.grounds)
     flight = flights.board(place)
-    is_shared = flight is not None
     if flight is not None:
         CACHE_REQUESTS.labels("l1", "hit").inc()
-    elif (hit := answer_cache.find_in_memory(lookup)) is not None:
+        take(Cached("l1"))
+    elif (hit := answer_cache.find_in_memory(lookup)) is not None and hit.answer.grounds == lookup.grounds:
         # Whoever made it has come to the end since.
-        async with aclosing(replayed(hit.answer, hit.level)) as items:
-            async for item in items:
-                yield item
+        replay_answer(hit.answer, hit.level, take)
         return
     else:
         CACHE_REQUESTS.labels("all", "miss").inc()
-        flight = flights.depart(place, _made(lookup, make))
-    # Whoever is aboard leaves in any case, also one who goes before the first event.
+        flight = flights.depart(place, partial(_make_once, lookup, make))
     try:
-        if is_shared:
-            yield Cached("l1")
-        async with aclosing(flight.follow()) as items:
-            async for item in items:
-                yield item
+        await flight.follow(take)
     finally:
         await flight.leave()
 
 
-async def _made(lookup: Lookup, make: Make) -> AsyncGenerator[Item, None]:
+async def _make_once(lookup: Lookup, make: Make, take: Take) -> None:
     """What another process has made meanwhile, or what this one makes."""
     answer = await flights.answer_of_another_process(lookup.key)
-    if answer is not None:
-        async with aclosing(replayed(answer, "l2")) as items:
-            async for item in items:
-                yield item
+    if answer is not None and answer.grounds == lookup.grounds:
+        replay_answer(answer, "l2", take)
         return
-    async with _claimed(lookup.key), aclosing(make_and_keep(lookup, make)) as events:
-        async for event in events:
-            yield event
+    async with _claimed(lookup.key):
+        await make_and_keep(lookup, make, take)
 
 
 @asynccontextmanager
@@ -97,7 +89,7 @@ async def _claimed(key: str) -> AsyncIterator[None]:
             spawn(answer_cache.shared.release(key))
 
 
-async def make_and_keep(lookup: Lookup, make: Make) -> AsyncGenerator[Answering | ProviderEvent, None]:
+async def make_and_keep(lookup: Lookup, make: Make, take: Take) -> None:
     """What `make` makes; where it is whole and may be kept, the cache has it before its end is told."""
     pieces: list[str] = []
     is_ours = True
@@ -112,7 +104,14 @@ async def make_and_keep(lookup: Lookup, make: Make) -> AsyncGenerator[Answering 
                 is_ours = False
             elif is_ours and _is_worth_keeping(pieces, event):
                 answer_cache.keep(lookup, _answer(lookup, pieces, event))
-            yield event
+            take(event)
+
+
+async def only_make(make: Make, take: Take) -> None:
+    """What `make` makes, where the cache has no part in it."""
+    async with aclosing(make()) as events:
+        async for event in events:
+            take(event)
 
 
 def _is_worth_keeping(pieces: list[str], end: Finished) -> bool:
@@ -130,4 +129,5 @@ def _answer(lookup: Lookup, pieces: list[str], end: Finished) -> CachedAnswer:
         input_tokens=end.usage.input_tokens if end.usage else 0,
         output_tokens=end.usage.output_tokens if end.usage else 0,
         created=time.time(),
+        grounds=lookup.grounds,
     )

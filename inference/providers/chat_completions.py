@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/chat/streaming with `stream_optio
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inference.providers.base import (
@@ -20,6 +20,7 @@ from inference.providers.base import (
 from inference.providers.failures import Failures
 from inference.providers.sse import EventParser
 
+_DECODER = json.JSONDecoder()
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -81,7 +82,7 @@ class CompletionReader:
                 if event.data.startswith("[DONE]"):
                     self.done = True
                     return
-                for piece in self._take(json.loads(event.data)):
+                for piece in self._take(_parsed(event.data)):
                     self.started = True
                     yield piece
         # Another server's stream can be wrong in any shape; whichever it is, the answer is broken.
@@ -98,24 +99,34 @@ class CompletionReader:
         reason = "content_filter" if self._refused else self._finish_reason or "stop"
         return Finished(reason, self._usage)
 
-    def _take(self, chunk: dict[str, Any]) -> Iterator[TextDelta | ToolCallDelta]:
-        """Note what `chunk` says, and yield its pieces."""
+    def _take(self, chunk: dict[str, Any]) -> Sequence[TextDelta | ToolCallDelta]:
+        """Note what `chunk` says, and give its pieces."""
         if chunk.get("error"):
             raise self._failures.from_event(chunk)
         if usage := chunk.get("usage"):
             self._usage = Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
         if not chunk.get("choices"):
-            return
+            return ()
         choice = chunk["choices"][0]
         if reason := choice.get("finish_reason"):
             self._finish_reason = _FINISH_REASONS.get(reason, "stop")
         delta = choice.get("delta") or {}
         # A model that refuses says so in a field of its own, and ends with "stop".
         self._refused = self._refused or bool(delta.get("refusal"))
-        if text := _text(delta.get("content") or delta.get("refusal") or ""):
-            yield TextDelta(text)
-        for at, call in enumerate(delta.get("tool_calls") or ()):
-            yield _call_piece(call, at)
+        text = _text(delta.get("content") or delta.get("refusal") or "")
+        pieces = (TextDelta(text),) if text else ()
+        if calls := delta.get("tool_calls"):
+            return (*pieces, *(_call_piece(call, at) for at, call in enumerate(calls)))
+        return pieces
+
+
+def _parsed(data: str) -> Any:
+    """What `json.loads` makes of it, in less time where nothing stands around the JSON."""
+    if data.startswith("{"):
+        value, end = _DECODER.raw_decode(data)
+        if end == len(data):
+            return value
+    return json.loads(data)
 
 
 def _call_piece(call: dict[str, Any], at: int) -> ToolCallDelta:

@@ -1,8 +1,8 @@
 """Deadlines and a last bound on the length, as a wrapper around any provider."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
 
 import structlog
 
@@ -50,8 +50,14 @@ class Deadlines(ChatProvider):
         room = SPARE_CHARACTERS + CHARACTERS_PER_TOKEN * request.max_tokens
         characters = Characters()
         async with aclosing(self._provider.stream(request)) as events:
-            with closing(_Waiting(self.name, self._timeouts)) as waiting:
-                while (event := await waiting.next_of(events)) is not None:
+            with closing(_Waiting(self.name, self._timeouts)) as waiting, waiting.explained():
+                while True:
+                    try:
+                        with waiting.for_next():
+                            event = await anext(events)
+                    except StopAsyncIteration:
+                        return
+                    waiting.has_come()
                     for piece in characters.whole(event):
                         room -= _length(piece)
                         if room < 0:
@@ -73,12 +79,13 @@ class Deadlines(ChatProvider):
 
 
 class _Waiting:
-    """For the events of one call, each by its deadline."""
+    """The deadlines of one call's events."""
 
     def __init__(self, provider: str, timeouts: Timeouts) -> None:
         self._provider = provider
         self._clock = asyncio.get_running_loop().time
         self._last = self._clock() + timeouts.total
+        self._deadline = self._last
         self._phase, self._seconds = "first_token", timeouts.first_token
         self._idle_seconds = timeouts.idle
         self._patience = Patience()
@@ -88,23 +95,28 @@ class _Waiting:
         self._patience.close()
         self._watch.close()
 
-    async def next_of(self, events: AsyncGenerator[ProviderEvent, None]) -> ProviderEvent | None:
-        """The next event; None at the end. Raises ProviderTimeout, and what the provider raises."""
-        deadline = self._clock() + self._seconds
+    def for_next(self) -> Patience:
+        """The block that follows waits for the next event, until its deadline."""
+        self._deadline = self._clock() + self._seconds
+        return self._patience.until(min(self._deadline, self._last))
+
+    def has_come(self) -> None:
+        if self._phase == "first_token":
+            self._phase, self._seconds = "idle", self._idle_seconds
+            self._watch.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises ProviderTimeout for a deadline that passed, with what was late."""
         try:
-            with self._patience.until(min(deadline, self._last)):
-                event = await anext(events, None)
+            yield
         except TimeoutError:
-            missed = "total" if self._last <= deadline else self._phase
+            missed = "total" if self._last <= self._deadline else self._phase
             raise ProviderTimeout(provider=self._provider, phase=missed) from None
         except ProviderTimeout as error:
             if error.data.get("phase") == "connect" and self._watch.was_late:
                 raise ProviderBusy(provider=self._provider, phase="connect") from None
             raise
-        if self._phase == "first_token":
-            self._phase, self._seconds = "idle", self._idle_seconds
-            self._watch.close()
-        return event
 
 
 def _length(event: ProviderEvent) -> int:

@@ -45,7 +45,8 @@ class Response(asyncio.Protocol):
 
     async def head(self) -> None:
         """Wait for status and headers. Raises ConnectionError where the server hangs up before."""
-        await self._until_there_is("status")
+        while not self.status and not self._over:
+            await self._next_change()
         if self._error:
             raise self._error
         if not self.status:
@@ -53,7 +54,8 @@ class Response(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """The next bytes of the body; empty when it is over, announced or not. Raises BadResponse."""
-        await self._until_there_is("_body")
+        while not self._body and not self._over:
+            await self._next_change()
         if not self._body:
             if self._error:
                 raise self._error
@@ -87,11 +89,10 @@ class Response(asyncio.Protocol):
         self._transport.abort()
         await self._closed.wait()
 
-    async def _until_there_is(self, attribute: str) -> None:
-        while not getattr(self, attribute) and not self._over:
-            # One future for a wait: an asyncio.Event makes one too, and does more about it.
-            self._change = self._loop.create_future()
-            await self._change
+    def _next_change(self) -> "asyncio.Future[None]":
+        # One future for a wait: an asyncio.Event makes one too, and does more about it.
+        self._change = self._loop.create_future()
+        return self._change
 
     def _changed(self) -> None:
         if self._change is not None and not self._change.done():
