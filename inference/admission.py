@@ -9,16 +9,29 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from django.db import transaction
+from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
 from accounts.ledger import reserve
 from inference.cache.levels import CachedHit
 from inference.context import estimated_prompt_tokens, most_prompt_tokens
+from inference.grounding.rows import gone_documents, source_values, values_of
 from inference.idempotency import claim
-from inference.models import TITLE_LENGTH, ChatModelConfig, Conversation, Generation, Message, Role
+from inference.models import (
+    TITLE_LENGTH,
+    AnswerSource,
+    ChatModelConfig,
+    Conversation,
+    Generation,
+    Message,
+    Role,
+)
 from inference.preface import preface_of
 from inference.question import Question, refuse_while_draining
 from llmsite.core.errors import NotFound
+
+DOCUMENTS = "documents"
+"""Stands for a model and its provider where the documents answer by themselves, or say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +62,29 @@ async def admit(question: Question, *, hit: CachedHit | None = None) -> Turn:
 
 def new_generation(question: Question, **values: Any) -> Generation:
     """The row of an answer, before its message is known."""
-    ask, model = question.ask, question.model
+    ask = question.ask
     return Generation(
         user=ask.user,
         api_key=ask.api_key,
         door=ask.door,
         request_id=ask.request_id,
-        model_alias=model.alias,
-        provider=model.provider,
         parameters=question.parameters,
         dropped_parameters=list(question.dropped_parameters),
         context_trimmed=question.context_trimmed,
+        labels=dict(ask.labels),
+        collection=ask.grounding.collection if ask.grounding else None,
+        **_who_answers(question),
+        **values_of(question.grounds),
         **values,
     )
+
+
+def _who_answers(question: Question) -> dict[str, Any]:
+    """Who answers: the model that is asked, or the documents in its place."""
+    model = question.model
+    if question.written:
+        return {"model_alias": DOCUMENTS, "provider": DOCUMENTS, "requested_model": model.alias}
+    return {"model_alias": model.alias, "provider": model.provider}
 
 
 def new_conversation(question: Question, now: datetime, **values: Any) -> Conversation:
@@ -99,11 +122,22 @@ def _store(question: Question, hit: CachedHit | None) -> Turn:
     generation = new_generation(question)
     generation.message = Message.objects.create(conversation=conversation, parent=parent, role=Role.ASSISTANT)
     generation.save(force_insert=True)
+    _store_sources(question, generation)
     claim(ask, generation)
-    _reserve(question, generation, is_free=hit is not None)
+    _reserve(question, generation, is_free=hit is not None or bool(question.written))
     if hit is not None:
         generation.cache = hit.level
     return Turn(question, generation, conversation, user_message, hit)
+
+
+def _store_sources(question: Question, generation: Generation) -> None:
+    grounds = question.grounds
+    if grounds is None:
+        return
+    # One may have been deleted since it was found, and whoever did that has looked for its traces already.
+    rows = source_values(grounds, gone_documents(grounds.sources))
+    AnswerSource.objects.bulk_create([AnswerSource(generation=generation, **row) for row in rows])
+    prefetch_related_objects([generation], "sources")
 
 
 def _reserve(question: Question, generation: Generation, *, is_free: bool) -> None:

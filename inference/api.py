@@ -24,6 +24,7 @@ from inference.serializers import (
     ConversationSerializer,
     MessageSerializer,
     NewMessageSerializer,
+    grounding_of,
     sampling_of,
 )
 from inference.together import heed_cache_control
@@ -101,7 +102,7 @@ class MessageListView(ChatView, generics.ListAPIView[Message]):
 
     def get_queryset(self) -> Any:
         conversation = access_conversation(user_of(self.request), self.kwargs["pk"])
-        return conversation.messages.select_related("generation")
+        return conversation.messages.select_related("generation").prefetch_related("generation__sources")
 
 
 class AskedSerializer(serializers.Serializer[Any]):
@@ -153,6 +154,7 @@ def _read_ask(request: HttpRequest, credential: Credential, pk: UUID) -> Ask:
         parent=values.get("parent", NEWEST_LEAF),
         regenerate=values.get("regenerate"),
         sampling=sampling_of(values),
+        grounding=grounding_of(values),
         # The same words in another conversation are another question.
         idempotency=read_idempotency(request, {**body, "conversation": str(pk)}),
         request_id=request.request_id,  # type: ignore[attr-defined]

@@ -6,7 +6,9 @@ class InferenceConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import erasure, export, key_choices, prices, roles
+        from embeddings import deletion
         from inference import checks, personal_data  # noqa: F401 – the checks register themselves
+        from inference.grounding.forgetting import forget_documents
         from inference.models import ChatModelConfig
 
         roles.contribute(
@@ -18,6 +20,7 @@ class InferenceConfig(AppConfig):
         )
         roles.contribute(roles.ADMIN, "inference.view_conversation", "inference.read_others_conversations")
         erasure.register(personal_data.erase)
+        deletion.register(forget_documents)
         export.contribute("conversations", personal_data.export)
         key_choices.offer_models(ChatModelConfig.objects.aliases)
         prices.tell_unpriced(ChatModelConfig.objects.unpriced)

@@ -1,7 +1,8 @@
 """A question as the pipeline takes it: typed values that a door has checked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from accounts.models import ApiKey, User
@@ -53,6 +54,21 @@ class Idempotency:
     body_digest: str
 
 
+Detail = Literal["brief", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounding:
+    """The documents that are to answer: those of `collection`, or without one all that the person may read.
+
+    `language` is that of the question, where the caller says it (ISO 639-1).
+    """
+
+    collection: UUID | None = None
+    detail: Detail = "full"
+    language: str = ""
+
+
 class NewestLeaf:
     """Stands for "below whatever was written last" where a parent could be named."""
 
@@ -71,7 +87,9 @@ class Ask:
     asked with; the question counts in its budget too. Without `use_cache` the answer is a fresh one, without
     `may_be_kept` the cache does not get it, and
     `choice` tells questions apart that are asked several times on purpose. `idempotency` is the key of a
-    request that may come again (inference.idempotency).
+    request that may come again (inference.idempotency). With `grounding` it is answered from documents
+    (inference.grounding). `labels` are kept with the answer for those who look at it later, and change
+    nothing.
     """
 
     user: User
@@ -91,5 +109,7 @@ class Ask:
     may_be_kept: bool = True
     choice: int = 0
     idempotency: Idempotency | None = None
+    grounding: Grounding | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
     listed: bool = True
     request_id: str = ""

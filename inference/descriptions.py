@@ -1,12 +1,13 @@
 """What the descriptions of several doors of answers share."""
 
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from drf_spectacular.utils import OpenApiParameter
 
 from llmsite.core.errors import (
     BudgetExhausted,
     ContextLengthExceeded,
+    EmbedderUnavailable,
     Interrupted,
     ModelNotAllowed,
     ModelNotFound,
@@ -30,13 +31,14 @@ ASKING = (
     ServerRestarting,
     Interrupted,
     ProviderFailure,
+    NotFound,
+    EmbedderUnavailable,
 )
 """How a question to a model may fail."""
 
-ASKING_IN_A_CONVERSATION = (*ASKING, NotFound)
-
 EVENTS = events(
-    "`started`, `delta` for each piece, and `finished` or `failure` last; each event's `id` is its number.",
+    "`started`, `sources` of documents, a `delta` for each piece, and `finished` or `failure` last; "
+    "each event's `id` is its number.",
     "id",
     "event",
     "data",
@@ -70,6 +72,21 @@ class Usage(TypedDict):
     output_tokens: int | None
 
 
+class Source(TypedDict):
+    """A passage that the answer was given, which it cites as `[n]`."""
+
+    n: int
+    document: str
+    version: str
+    collection: str
+    title: str
+    page: int | None
+    start: int
+    end: int
+    text: str
+    score: float
+
+
 class Reply(TypedDict):
     """A whole answer."""
 
@@ -85,7 +102,7 @@ class Reply(TypedDict):
     finish_reason: str
     dropped_parameters: list[str]
     context_trimmed: bool
-    sources: list[dict[str, Any]]
+    sources: list[Source]
     message: str
     conversation: str
 

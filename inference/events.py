@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+from inference.grounding.grounds import Grounds
 from llmsite.core.errors import describe
 
 
@@ -29,12 +30,31 @@ class Started:
     cache: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Delta:
     """The next piece of the text, never empty."""
 
     type: ClassVar[str] = "delta"
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an answer from documents stands on; comes right after `Started`, for no other answer.
+
+    `sources` are the passages that were given, as `Grounds.told_sources` has them. `answered` is whether the
+    documents say anything about the question, `extract` whether the answer is sentences of theirs.
+    """
+
+    type: ClassVar[str] = "sources"
+    answered: bool
+    extract: bool
+    confidence: float
+    sources: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, grounds: Grounds) -> "Sources":
+        return cls(grounds.answered, grounds.extract, grounds.confidence, grounds.told_sources())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +106,22 @@ class Failed:
         return cls(public.code, public.message, request_id)
 
 
-Event = Started | Delta | ToolCallPiece | Finished | Failed
+Event = Started | Sources | Delta | ToolCallPiece | Finished | Failed
+
+
+_LAST = (Finished, Failed)
 
 
 def is_last(event: Event) -> bool:
-    return isinstance(event, Finished | Failed)
+    return isinstance(event, _LAST)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Numbered:
-    """An event with its place in its answer, counted from 0."""
+    """An event with its place in its answer, counted from 0. Never changed, as all of these.
+
+    There is one for each token, and a frozen one takes three times as long to make.
+    """
 
     generation: str
     seq: int
@@ -117,7 +143,7 @@ class Numbered:
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _quote = json.encoder.encode_basestring
 _KINDS: dict[str, type[Event]] = {
-    kind.type: kind for kind in (Started, Delta, ToolCallPiece, Finished, Failed)
+    kind.type: kind for kind in (Started, Sources, Delta, ToolCallPiece, Finished, Failed)
 }
 _UNTOLD = frozenset({"stop_sequence"})
 # Events are flat, and there is one for each token: `dataclasses.asdict` would take several times as long.

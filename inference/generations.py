@@ -1,9 +1,8 @@
 """Answers that belong to the server: a closed page changes nothing, and any process can follow one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Any
 
 import structlog
 from channels.db import database_sync_to_async
@@ -11,7 +10,7 @@ from channels.db import database_sync_to_async
 from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.event_log import EventLog, event_logs
-from inference.events import Failed, Numbered, is_last
+from inference.events import Event, Failed, Numbered, is_last
 from inference.hit_writer import hit_writer
 from inference.live import live_answers
 from inference.mirror import event_mirror
@@ -49,24 +48,24 @@ async def _start(ask: Ask) -> tuple[Turn, asyncio.Future[SiteError | None]]:
 
 
 async def _write(turn: Turn, log_of_answer: EventLog, opened: asyncio.Future[SiteError | None]) -> None:
-    try:
-        async with aclosing(answer(turn)) as events:
-            async for event in events:
-                _publish(log_of_answer, event)
-                _resolve(opened, None)
-    except SiteError as error:
-        _publish(log_of_answer, Failed.of(error, turn.generation.request_id or None))
+    def tell(event: Event) -> None:
+        event_mirror.append(log_of_answer.append(event))
+        if not opened.done():
+            opened.set_result(None)
+
+    def fail(error: SiteError) -> None:
         _resolve(opened, error)
+        tell(Failed.of(error, turn.generation.request_id or None))
+
+    try:
+        await answer(turn, tell)
+    except SiteError as error:
+        fail(error)
     except Exception:
         log.exception("answer_crashed", generation=str(turn.generation.pk))
-        _publish(log_of_answer, Failed.of(SiteError(), turn.generation.request_id or None))
-        _resolve(opened, SiteError())
+        fail(SiteError())
     finally:
         event_logs.close(log_of_answer)
-
-
-def _publish(log_of_answer: EventLog, event: Any) -> None:
-    event_mirror.append(log_of_answer.append(event))
 
 
 def _resolve(opened: asyncio.Future[SiteError | None], error: SiteError | None) -> None:
@@ -74,18 +73,37 @@ def _resolve(opened: asyncio.Future[SiteError | None], error: SiteError | None) 
         opened.set_result(error)
 
 
-def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Numbered | None]:
+async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Numbered | None]:
     """The events behind number `after`, without gap or repeat, live to the end.
 
     Yields None about once a second while nothing happens, so that a door can look after its connection.
     """
+    async with aclosing(follow_bursts(generation, after=after)) as bursts:
+        async for ready in bursts:
+            for numbered in ready:
+                yield numbered
+            if not ready:
+                yield None
+
+
+def follow_bursts(generation: Generation, *, after: int = -1) -> AsyncGenerator[list[Numbered], None]:
+    """The same, but all events that are there at a time together, and an empty list where nothing happens."""
     local = event_logs.find(generation.pk)
-    if local is not None:
+    # What an ended answer cites may have been deleted since; its row knows.
+    if local is not None and (generation.is_running or not generation.grounding):
         return local.follow(after, tick=TICK_SECONDS)
-    return _follow_elsewhere(generation, after)
+    return _one_by_one(_follow_elsewhere(generation, after))
 
 
-async def _follow_elsewhere(generation: Generation, after: int) -> AsyncIterator[Numbered | None]:
+async def _one_by_one(
+    events: AsyncGenerator[Numbered | None, None],
+) -> AsyncGenerator[list[Numbered], None]:
+    async with aclosing(events):
+        async for numbered in events:
+            yield [] if numbered is None else [numbered]
+
+
+async def _follow_elsewhere(generation: Generation, after: int) -> AsyncGenerator[Numbered | None, None]:
     """Follow an answer that another process writes, or wrote: its mirror while that lasts, then its row."""
     last = after
     if generation.is_running:
@@ -124,7 +142,7 @@ async def _follow_row(generation: Generation, after: int) -> AsyncIterator[Numbe
 
 
 async def _read_row(generation: Generation) -> Generation | None:
-    rows = Generation.objects.select_related("message").filter(pk=generation.pk)
+    rows = Generation.objects.to_tell().filter(pk=generation.pk)
     return await database_sync_to_async(rows.first)()
 
 

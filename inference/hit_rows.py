@@ -10,8 +10,9 @@ from django.db import IntegrityError, transaction
 from accounts.ledger import book_free
 from accounts.models import ApiKey, User
 from inference.admission import title_of
+from inference.grounding.rows import gone_documents, source_values, values_of
 from inference.hits import QuickHit
-from inference.models import Conversation, Generation, Message, Role, Status
+from inference.models import AnswerSource, Conversation, Generation, Message, Role, Status
 from inference.preface import preface_of
 from llmsite.core.bulk import insert
 
@@ -42,7 +43,12 @@ def _write(hits: Sequence[QuickHit], *, gone_keys: Set[int] = frozenset()) -> No
     insert(Conversation, [_conversation(hit) for hit in hits], common={"is_listed": False})
     insert(Message, [_question(hit) for hit in hits], common={"role": Role.USER})
     insert(Message, [_answer(hit) for hit in hits], common={"role": Role.ASSISTANT})
-    insert(Generation, [_generation(hit, gone_keys) for hit in hits], common={"status": Status.FINISHED})
+    common = {"status": Status.FINISHED}
+    plain = [hit for hit in hits if not _special(hit)]
+    insert(Generation, [_generation(hit, gone_keys) for hit in plain], common=common)
+    special = [_generation(hit, gone_keys) | said for hit in hits if (said := _special(hit))]
+    insert(Generation, special, common=common)
+    insert(AnswerSource, [row for hit in hits for row in _sources(hit)])
     book_free([(hit.generation_id, hit.asked_at, *_who(hit), hit.question.model) for hit in hits])
 
 
@@ -81,6 +87,23 @@ def _answer(hit: QuickHit) -> dict[str, Any]:
         # The messages of a conversation stand in the order of their times.
         "created_at": hit.asked_at + timedelta(microseconds=1),
     }
+
+
+def _special(hit: QuickHit) -> dict[str, Any]:
+    """What the row says beside what all rows do: most answers are not made of documents."""
+    ask, grounds = hit.question.ask, hit.question.grounds
+    if grounds is None and not ask.labels:
+        return {}
+    collection = ask.grounding.collection if ask.grounding else None
+    return {"labels": dict(ask.labels), "collection": collection, **values_of(grounds)}
+
+
+def _sources(hit: QuickHit) -> list[dict[str, Any]]:
+    grounds = hit.question.grounds
+    if grounds is None:
+        return []
+    rows = source_values(grounds, gone_documents(grounds.sources))
+    return [{"generation_id": hit.generation_id, **row} for row in rows]
 
 
 def _generation(hit: QuickHit, gone_keys: Set[int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from inference.ask import Ask
 from inference.cache.levels import CachedHit
-from inference.events import Delta, Event, Finished, Started
+from inference.events import Delta, Event, Finished, Sources, Started
 from inference.question import Question
 from llmsite.core.ids import row_id
 
@@ -63,6 +63,8 @@ class QuickHit:
     def events(self) -> Iterator[Event]:
         """The same events as of any other answer, in the pieces in which it once came."""
         yield self.started
+        if self.question.grounds is not None:
+            yield Sources.of(self.question.grounds)
         for piece in self.hit.answer.pieces():
             yield Delta(piece)
         yield self.finished

@@ -72,7 +72,8 @@ def find_answer(ask: Ask) -> Generation | None:
         user=ask.user, key_digest=ask.idempotency.key_digest, created_at__gte=timezone.now() - KEPT
     )
     message = "generation__message"
-    row = known.select_related(f"{message}__conversation", f"{message}__parent").first()
+    rows = known.select_related(f"{message}__conversation", f"{message}__parent")
+    row = rows.prefetch_related("generation__sources").first()
     if row is None:
         return None
     if _may_be_tried_again(row.generation):

@@ -65,7 +65,7 @@ async def _wait_for_end(generation: Generation, credential: Credential) -> None:
 
 
 def _ended(generation: Generation) -> Generation:
-    row = Generation.objects.select_related("message").filter(pk=generation.pk).first()
+    row = Generation.objects.to_tell().filter(pk=generation.pk).first()
     if row is None:
         raise NotFound  # Its conversation was deleted meanwhile.
     if row.is_running:

@@ -15,6 +15,7 @@ from accounts.erasure import erase_admin_log
 from accounts.models import User
 from inference.cache import semantic
 from inference.cache.levels import answer_cache
+from inference.grounding.rows import grounds_of
 from inference.mirror import KEEP_SECONDS, event_mirror
 from inference.models import Conversation, Generation, Message
 from inference.question import cache_tag
@@ -37,6 +38,10 @@ GENERATION = (
     "parameters",
     "dropped_parameters",
     "context_trimmed",
+    "labels",
+    "collection",
+    "grounding",
+    "confidence",
     "finish_reason",
     "error_code",
     "input_tokens",
@@ -103,7 +108,8 @@ def _erase_rows(user: User, generations: QuerySet[Generation]) -> dict[str, int]
 
 def export(user: User) -> list[dict[str, Any]]:
     """Their conversations with all messages, each answer with how it was made."""
-    messages = Message.objects.select_related("generation").order_by("created_at", "id")
+    messages = Message.objects.select_related("generation").prefetch_related("generation__sources")
+    messages = messages.order_by("created_at", "id")
     conversations = Conversation.objects.filter(owner=user).order_by("created_at", "id")
     return [
         {
@@ -128,5 +134,11 @@ def _message(message: Message) -> dict[str, Any]:
         "role": message.role,
         "content": message.content,
         "created_at": message.created_at,
-        "generation": generation and {name: getattr(generation, name) for name in GENERATION},
+        "generation": generation and _generation(generation),
     }
+
+
+def _generation(generation: Generation) -> dict[str, Any]:
+    grounds = grounds_of(generation)
+    sources = grounds.told_sources() if grounds else []
+    return {**{name: getattr(generation, name) for name in GENERATION}, "sources": sources}

@@ -15,7 +15,7 @@ from inference import generations
 from inference.ask import Ask
 from inference.descriptions import (
     ANSWER_HEADERS,
-    ASKING_IN_A_CONVERSATION,
+    ASKING,
     EVENTS,
     IDEMPOTENCY_KEY,
     LAST_EVENT_ID,
@@ -45,7 +45,7 @@ from llmsite.core.schema import EVENT_STREAM, documented, nothing
     takes=PredictSerializer,
     example={"prompt": "What is a fox?"},
     gives=Reply,
-    fails=(*ASKING_IN_A_CONVERSATION, IdempotencyConflict),
+    fails=(*ASKING, IdempotencyConflict),
     parameters=[IDEMPOTENCY_KEY],
     headers={**ANSWER_HEADERS, REPLAYED: "`true` where the answer was there before."},
 )
@@ -56,14 +56,14 @@ async def predict(request: HttpRequest) -> HttpResponseBase:
     ask = _read_ask(request, credential)
     if ask.idempotency is not None:
         return await answer_once(ask, credential)
-    completion = await _complete_while_signed_in(ask, credential)
+    completion = await complete_while_signed_in(ask, credential)
     if isinstance(completion.end, Failed):
         return envelope(told(completion.end.code, completion.end.message))
     headers = llmsite_headers([completion.started], cost=completion.end.cost)
     return json_response(_completion_json(completion, completion.end), headers=headers)
 
 
-async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Completion:
+async def complete_while_signed_in(ask: Ask, credential: Credential) -> Completion:
     """The whole answer; one that is still being written when the credential ends is stopped."""
     task = asyncio.current_task()
     assert task is not None
@@ -84,7 +84,7 @@ async def _complete_while_signed_in(ask: Ask, credential: Credential) -> Complet
     takes=PredictSerializer,
     example={"prompt": "What is a fox?"},
     gives={(200, EVENT_STREAM): EVENTS},
-    fails=(*ASKING_IN_A_CONVERSATION, IdempotencyConflict),
+    fails=(*ASKING, IdempotencyConflict),
     parameters=[IDEMPOTENCY_KEY],
     headers={**ANSWER_HEADERS, REPLAYED: "`true` where the answer was there before."},
 )
@@ -142,7 +142,7 @@ def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
 
 
 def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:
-    started = completion.started
+    started, grounds = completion.started, completion.grounds
     return {
         "id": started.generation,
         "text": completion.text,
@@ -156,7 +156,7 @@ def _completion_json(completion: Completion, end: Any) -> dict[str, Any]:
         "finish_reason": end.finish_reason,
         "dropped_parameters": end.dropped_parameters,
         "context_trimmed": end.context_trimmed,
-        "sources": [],
+        "sources": grounds.told_sources() if grounds else [],
         "message": started.message,
         "conversation": started.conversation,
     }

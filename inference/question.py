@@ -17,10 +17,13 @@ from django.utils.translation import gettext as _
 
 from inference.ask import Ask, NewestLeaf
 from inference.cache.key import Keyring, Readers
-from inference.cache.levels import Lookup
+from inference.cache.levels import CachedHit, Lookup
 from inference.cache.word_gate import depends_on_the_moment, depends_on_the_person
 from inference.catalogue import Snapshot, catalogue
 from inference.context import Fitted, fit, shape_tokens, surely_fits
+from inference.grounding.grounds import Grounds
+from inference.grounding.prompt import rules, with_passages
+from inference.grounding.shelf import Shelf, shelf_of
 from inference.live import live_answers
 from inference.models import ChatModelConfig, Conversation, Message, Role, Version, access_conversation
 from inference.models.chat_models import CacheScope
@@ -78,6 +81,12 @@ class Question:
     fallbacks: Sequence[ChatModelConfig] = ()
     lookup: Lookup | None = None
     """None where the answer is not to be kept."""
+    shelf: Shelf | None = None
+    """What it is to be answered from, where that is documents."""
+    grounds: Grounds | None = None
+    """What was found there; None until somebody has looked."""
+    written: Sequence[str] = ()
+    """The pieces of the answer, where the passages themselves answer, or none do, and no model is asked."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -92,28 +101,33 @@ class Question:
 async def prepare(ask: Ask) -> Question:
     """Check and choose.
 
-    Raises NotFound (conversation, parent or answer), ModelNotFound, ModelNotAllowed, InvalidInput,
-    UnsupportedParameter, ContextLengthExceeded, ProviderNotConfigured where the provider has no key, and
-    ServerRestarting.
+    Raises NotFound (conversation, parent, answer or collection), ModelNotFound, ModelNotAllowed, NotAllowed,
+    InvalidInput, UnsupportedParameter, ContextLengthExceeded, ProviderNotConfigured where the provider has no
+    key, and ServerRestarting.
     """
     refuse_while_draining()
     models = await catalogue.current()
     place = await sync_to_async(_find_place)(ask) if ask.conversation else Place()
     model = _choose(ask, models, place)
+    shelf = await shelf_of(ask) if ask.grounding else None
     question = await put_to(model, ask, place)
+    question.shelf = shelf
     question.fallbacks = models.fallbacks(model)
     if _may_be_kept(question):
         question.lookup = _lookup(question, epoch=models.version(Version.CACHE))
     return question
 
 
-async def put_to(model: ChatModelConfig, ask: Ask, place: Place) -> Question:
-    """The question as it is put to `model`. Raises what `prepare` raises for it."""
+async def put_to(model: ChatModelConfig, ask: Ask, place: Place, grounds: Grounds | None = None) -> Question:
+    """The question as it is put to `model`, with the passages of `grounds`. Raises what `prepare` raises."""
     if ask.api_key is not None and not ask.api_key.allows_model(model.alias):
         raise ModelNotAllowed(model=model.alias)
     provider = await provider_of(model)
     parameters, dropped = _parameters(ask, model, provider)
-    fitted = await _fit(_messages(ask, model, place), ask, model, provider)
+    messages = _messages(ask, model, place)
+    if grounds is not None and ask.grounding is not None:
+        messages = with_passages(messages, grounds.sources, ask.grounding.detail)
+    fitted = await _fit(messages, ask, model, provider)
     request = ChatRequest(
         model=model.upstream_model,
         messages=fitted.messages,
@@ -121,14 +135,19 @@ async def put_to(model: ChatModelConfig, ask: Ask, place: Place) -> Question:
         request_id=ask.request_id or None,
         **parameters,
     )
-    return Question(ask, model, provider, request, place, dropped, fitted.trimmed)
+    return Question(ask, model, provider, request, place, dropped, fitted.trimmed, grounds=grounds)
+
+
+def answered_by(hit: CachedHit, question: Question) -> Question:
+    """The question, which stands on what the cached answer does."""
+    return question if hit.answer.grounds is None else replace(question, grounds=hit.answer.grounds)
 
 
 async def others(question: Question) -> AsyncIterator[Question]:
     """The same question as it is put to each fallback that can take it."""
     for model in question.fallbacks:
         try:
-            yield await put_to(model, question.ask, question.place)
+            yield await put_to(model, question.ask, question.place, question.grounds)
         except _CANNOT_TAKE_IT:
             continue
 
@@ -296,24 +315,29 @@ def _both_ends(text: str) -> str:
 def _lookup(question: Question, *, epoch: int) -> Lookup:
     ask, model, request = question.ask, question.model, question.request
     readers = _readers(question)
-    terms = {
+    terms: dict[str, Any] = {
         "epoch": epoch,
         "provider": model.provider,
         "address": address_of(model.provider, model.base_url),
         "revision": model.revision,
         "choice": ask.choice,
     }
-    key = _keyring.exact(readers, request, terms)
+    if ask.grounding is not None and question.shelf is not None:
+        # The request is the one without passages: what is found depends on these, and on the question.
+        terms["documents"] = [question.shelf.terms, rules(ask.grounding.detail), ask.grounding.language]
+    key = _keyring.exact(readers, request, terms, of_documents=question.shelf is not None)
+    lookup = Lookup(model=model.alias, key=key, shelf=question.shelf)
     if not _words_may_differ(question):
-        return Lookup(model=model.alias, key=key)
-    partition = _keyring.partition(readers, request, terms)
-    return Lookup(model=model.alias, key=key, partition=partition, question=ask.prompt)
+        return lookup
+    return replace(lookup, partition=_keyring.partition(readers, request, terms), question=ask.prompt)
 
 
 def _readers(question: Question) -> Readers:
     """Who shares the answer: everybody only where it owes nothing to words of the person's own."""
     ask = question.ask
     is_bare = ask.system is None and not ask.history and question.place.conversation is None
+    # What is found in documents depends on who may read them.
+    is_bare = is_bare and ask.grounding is None
     if question.model.cache_scope == CacheScope.SITE and is_bare:
         return Readers(kind="site")
     return Readers(kind="user", name=ask.user.pseudonym.hex)

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
 
-from inference.events import Delta, Event, Failed, Numbered, Started, ToolCallPiece
+from inference.events import Delta, Event, Failed, Numbered, Sources, Started, ToolCallPiece
+from inference.grounding.rows import grounds_of
 from inference.models import Generation
 from inference.record import finished_event
 
 
 def replay(generation: Generation) -> list[Numbered]:
-    """The events so far of a generation that was read together with its message."""
+    """The events so far of a generation that was read `to_tell` them."""
     return [Numbered(str(generation.pk), seq, event) for seq, event in enumerate(_events(generation))]
 
 
@@ -21,6 +22,8 @@ def _events(generation: Generation) -> Iterator[Event]:
         or (not generation.is_running and not generation.error_code)
     ):
         yield started_event(generation)
+        if grounds := grounds_of(generation):
+            yield Sources.of(grounds)
     bounds = accumulate(generation.delta_lengths, initial=0)
     for begin, end in pairwise(bounds):
         yield Delta(message.content[begin:end])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from inference.events import Finished, Started
+from inference.grounding.grounds import Grounds
+from inference.grounding.rows import grounds_of
 from inference.models import Generation
 
 T = TypeVar("T", Started, Finished)
@@ -28,8 +30,19 @@ def llmsite_headers(choices: Sequence[Started], *, cost: str | None = None) -> d
     return headers
 
 
+def told_grounds(grounds: Grounds) -> dict[str, Any]:
+    """What an answer stands on, as every door tells it."""
+    return {
+        "answered": grounds.answered,
+        "extract": grounds.extract,
+        "confidence": grounds.confidence,
+        "sources": grounds.told_sources(),
+    }
+
+
 def reply_json(generation: Generation) -> dict[str, Any]:
-    """The body of a whole answer, from its row, which was read together with its message."""
+    """The body of a whole answer, from its row, which was read `to_tell` it."""
+    grounds = grounds_of(generation)
     return {
         "id": str(generation.pk),
         "text": generation.message.content,
@@ -43,7 +56,7 @@ def reply_json(generation: Generation) -> dict[str, Any]:
         "finish_reason": generation.finish_reason,
         "dropped_parameters": generation.dropped_parameters,
         "context_trimmed": generation.context_trimmed,
-        "sources": [],
+        "sources": grounds.told_sources() if grounds else [],
         "message": str(generation.message_id),
         "conversation": str(generation.message.conversation_id),
     }

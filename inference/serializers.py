@@ -8,9 +8,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import ApiKey, User
-from inference.ask import Ask, Idempotency, Sampling
+from inference.ask import Ask, Grounding, Idempotency, Sampling
+from inference.grounding.rows import grounds_of
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Role
 from inference.providers import is_configured, provider_name
+from inference.replies import told_grounds
 from llmsite.core.errors import TooLarge
 from llmsite.core.json_schema import list_of, one_of, text
 from llmsite.core.logs import request_id
@@ -66,6 +68,12 @@ def sampling_of(values: dict[str, Any]) -> Sampling:
     )
 
 
+def grounding_of(values: dict[str, Any]) -> Grounding | None:
+    """The documents that are to answer; None where no collection is named."""
+    collection = values.get("collection")
+    return Grounding(collection=collection) if collection else None
+
+
 class PredictSerializer(SamplingSerializer):
     prompt = PromptField()
     model = serializers.CharField(required=False, max_length=100)
@@ -74,6 +82,7 @@ class PredictSerializer(SamplingSerializer):
         required=False, max_length=100_000, allow_blank=True, trim_whitespace=False
     )
     conversation = serializers.UUIDField(required=False)
+    collection = serializers.UUIDField(required=False, allow_null=True)
     use_cache = serializers.BooleanField(required=False)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -107,6 +116,7 @@ def read_ask(
         provider=values.get("provider"),
         system=values.get("system"),
         conversation=values.get("conversation"),
+        grounding=grounding_of(values),
         sampling=sampling_of(values),
         use_cache=values.get("use_cache", True),
         idempotency=idempotency,
@@ -120,6 +130,7 @@ class NewMessageSerializer(SamplingSerializer):
     model = serializers.CharField(required=False, max_length=100)
     parent = serializers.UUIDField(required=False, allow_null=True)  # type: ignore[assignment]
     regenerate = serializers.UUIDField(required=False)
+    collection = serializers.UUIDField(required=False, allow_null=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("prompt" in attrs) == ("regenerate" in attrs):
@@ -146,12 +157,37 @@ class ConversationSerializer(RefusesUnknownFields, serializers.ModelSerializer[C
         return ChatModelConfig.objects.named(value).alias
 
 
+class SourceSerializer(serializers.Serializer[Any]):
+    """A passage that an answer was given, which it cites as `[n]`. Empty once its document is deleted."""
+
+    n = serializers.IntegerField()
+    document = serializers.UUIDField()
+    version = serializers.UUIDField()
+    collection = serializers.UUIDField()
+    title = serializers.CharField()
+    page = serializers.IntegerField(allow_null=True)
+    start = serializers.IntegerField()
+    end = serializers.IntegerField()
+    text = serializers.CharField()
+    score = serializers.FloatField()
+
+
+class GroundingSerializer(serializers.Serializer[Any]):
+    """How documents have answered."""
+
+    answered = serializers.BooleanField()
+    extract = serializers.BooleanField()
+    confidence = serializers.FloatField()
+    sources = SourceSerializer(many=True)
+
+
 class GenerationSerializer(serializers.ModelSerializer[Generation]):
     model = serializers.CharField(source="model_alias")
     requested_model = serializers.SerializerMethodField()
     usage = serializers.SerializerMethodField()
     cost = serializers.CharField()
     cache = serializers.SerializerMethodField()
+    grounding = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
 
     class Meta:
@@ -170,6 +206,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "time_to_first_token_ms",
             "context_trimmed",
             "dropped_parameters",
+            "grounding",
             "error",
         )
 
@@ -183,6 +220,12 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
     def get_cache(self, row: Generation) -> str | None:
         """The level of the cache that the answer came from."""
         return row.cache or None
+
+    @extend_schema_field(GroundingSerializer(allow_null=True))
+    def get_grounding(self, row: Generation) -> dict[str, Any] | None:
+        """What it stands on, where documents were asked."""
+        grounds = grounds_of(row)
+        return told_grounds(grounds) if grounds else None
 
     def get_error(self, row: Generation) -> dict[str, str] | None:
         return {"code": row.error_code, "message": row.error_message} if row.error_code else None

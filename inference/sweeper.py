@@ -46,7 +46,7 @@ class Sweeper:
     async def sweep(self) -> int:
         """Look once; returns how many answers were interrupted. Call it every few seconds."""
         try:
-            rows = await database_sync_to_async(list)(Generation.objects.running().select_related("message"))
+            rows = await database_sync_to_async(list)(Generation.objects.running().to_tell())
         except Exception:
             self._seen.clear()
             raise

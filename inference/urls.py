@@ -4,7 +4,7 @@ from django.urls import path
 
 import inference.anthropic_api.urls
 import inference.openai_api.urls
-from inference import api, model_api, predict, views
+from inference import api, model_api, predict, query, views
 from inference.consumers import ChatConsumer
 
 pages = [
@@ -17,6 +17,7 @@ pages = [
 
 api_root = [
     path("predict", predict.predict),
+    path("query", query.query),
     path("predict/stream", predict.predict_stream),
     path("generations/<uuid:pk>/events", predict.events),
     path("generations/<uuid:pk>/stop", predict.stop),

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.authentication import user_of
 from accounts.models import User
+from embeddings.models import Collection
 from inference import generations
 from inference.ask import Ask
 from inference.models import TITLE_LENGTH, ChatModelConfig, Conversation, Message, access_conversation
@@ -58,7 +59,8 @@ async def _ask(request: HttpRequest, user: User, pk: UUID | None) -> HttpRespons
 
 
 def _read_ask(request: HttpRequest, user: User, pk: UUID | None, prompt: str) -> Ask:
-    given = {"prompt": prompt, "model": request.POST.get("model") or None, "conversation": pk}
+    chosen = {name: request.POST.get(name) or None for name in ("model", "collection")}
+    given = {"prompt": prompt, "conversation": pk, **chosen}
     data = {name: value for name, value in given.items() if value is not None}
     return read_ask(data, user, door="page", listed=True)
 
@@ -69,13 +71,17 @@ def _chat_page(
     conversation = access_conversation(user, pk) if pk else None
     models = sorted(ChatModelConfig.objects.active(), key=lambda model: not model.is_available)
     conversations, older = _conversations(request, user)
+    collections = list(Collection.objects.visible_to(user))
+    thread = _thread(conversation, request.GET.get("at"))
     context = {
         "conversation": conversation,
         "conversations": conversations,
         "next_conversations": older,
-        "thread": _thread(conversation, request.GET.get("at")),
+        "thread": thread,
         "models": models,
         "selected_model": _selected_model(conversation, models),
+        "collections": collections,
+        "selected_collection": _selected_collection(request, thread),
         "max_prompt_characters": settings.MAX_PROMPT_CHARACTERS,
         "title_length": TITLE_LENGTH,
         **extra,
@@ -97,7 +103,11 @@ def _conversations(request: HttpRequest, user: User) -> tuple[list[Conversation]
 def _thread(conversation: Conversation | None, at: str | None) -> list[Message]:
     if conversation is None:
         return []
-    messages = conversation.messages.select_related("generation").order_by("created_at", "id")
+    messages = (
+        conversation.messages.select_related("generation")
+        .prefetch_related("generation__sources")
+        .order_by("created_at", "id")
+    )
     return shown_branch(list(messages), _uuid(at))
 
 
@@ -107,6 +117,14 @@ def _selected_model(conversation: Conversation | None, models: list[ChatModelCon
         return conversation.model
     chosen = [model.alias for model in models if model.is_default]
     return (chosen or [settings.DEFAULT_MODEL])[0]
+
+
+def _selected_collection(request: HttpRequest, thread: list[Message]) -> UUID | None:
+    """The one that was sent or that the address names, else the one of the last answer."""
+    if named := request.POST.get("collection") or request.GET.get("collection"):
+        return _uuid(named)
+    answers = [message.generation for message in thread if hasattr(message, "generation")]
+    return answers[-1].collection if answers else None
 
 
 def _uuid(raw: str | None) -> UUID | None:

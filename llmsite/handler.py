@@ -4,22 +4,29 @@ Django sends its signals and closes each response in a thread, because receivers
 request uses a thread, and a connection, only where some code of its own asked for one; then the end of the
 request is told in that thread, which closes the connection. Its beginning is not told: a thread is as new as
 its request, and has nothing from an older one to put away. Everything else is Django's.
+
+A body is read before the request is answered, but no more of it than the site takes; one with files is read
+by the code that wants them, so that nobody unknown makes the site write them down.
 """
 
 import asyncio
+import io
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django import setup
+from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
+
+from llmsite.core.late_body import LateBody
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -30,24 +37,27 @@ class SiteHandler(ASGIHandler):
 
     async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
-            body = await self.read_body(receive)
+            body = LateBody(receive) if _has_files(scope) else await _read(receive)
         except RequestAborted:
             return
         with body:
             set_script_prefix(get_script_prefix(scope))
-            request, refusal = self.create_request(scope, body)
+            request, refusal = self.create_request(scope, cast("IO[bytes]", body))
             if request is None:
                 assert refusal is not None
                 await self.send_response(refusal, send)
                 refusal.close()
                 return
-            await self._answer(cast("HttpRequest", request), receive, send)
+            if isinstance(body, LateBody):
+                # One that comes in chunks has no length, which Django takes for having no body.
+                request.META.setdefault("CONTENT_LENGTH", "1")
+            await self._answer(cast("HttpRequest", request), body, receive, send)
 
-    async def _answer(self, request: HttpRequest, receive: Receive, send: Send) -> None:
+    async def _answer(self, request: HttpRequest, body: io.IOBase, receive: Receive, send: Send) -> None:
         """Answer until the answer is sent or the client has gone, which cancels it."""
         task = asyncio.current_task()
         assert task is not None
-        watch = _Watch(task, partial(self.listen_for_disconnect, receive))
+        watch = _Watch(task, partial(_listen_for_disconnect, body, receive))
         try:
             response = await self._respond(request, send)
         except asyncio.CancelledError:
@@ -67,6 +77,35 @@ class SiteHandler(ASGIHandler):
             # The client has gone while it was being sent; its response is closed like any other.
             await self.send_response(response, send)
         return response
+
+
+def _has_files(scope: Mapping[str, Any]) -> bool:
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    return any(kind.lower().startswith(b"multipart/form-data") for kind in kinds)
+
+
+async def _read(receive: Receive) -> io.BytesIO:
+    """The body, or a beginning that is longer than any view takes. Raises RequestAborted."""
+    body = io.BytesIO()
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    while body.tell() <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestAborted
+        body.write(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    body.seek(0)
+    return body
+
+
+async def _listen_for_disconnect(body: io.IOBase, receive: Receive) -> None:
+    """Raises RequestAborted when the client goes. What it sends beyond what was read is thrown away."""
+    if isinstance(body, LateBody):
+        await body.ended.wait()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    raise RequestAborted
 
 
 class _Watch:

@@ -17,6 +17,7 @@ import llmsite
 from inference.live import live_answers
 from llmsite.core import http
 from llmsite.core.rest import json_door
+from llmsite.core.worker import standstill
 
 PART_SECONDS = 2.0
 
@@ -37,12 +38,13 @@ async def live(request: HttpRequest) -> JsonResponse:
 @json_door("GET", "HEAD")
 async def ready(request: HttpRequest) -> JsonResponse:
     """200 where all parts work, else 503; each part is true, or says what is wrong."""
-    names = ("database", "migrations", "cache", "model")
+    names = ("database", "migrations", "cache", "model", "worker")
     states = await asyncio.gather(
         _part(database_sync_to_async(_database)),
         _part(database_sync_to_async(_migrations)),
         _part(database_sync_to_async(_cache)),
         _part(_model),
+        _part(database_sync_to_async(standstill)),
     )
     parts: dict[str, Any] = dict(zip(names, states, strict=True))
     if live_answers.is_draining:

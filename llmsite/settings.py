@@ -48,6 +48,8 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_ratelimit",
     "channels",
+    "django_tasks",
+    "django_tasks_db",
     "accounts",
     "embeddings",
     "inference",
@@ -101,6 +103,8 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W001",
     "security.W002",
     "security.W003",
+    # The folder of uploads is made when the first file comes.
+    "files.E001",
 ]
 
 # --- Stores --------------------------------------------------------------------------------------
@@ -145,6 +149,9 @@ if REDIS_URL:
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# What takes longer than a request may is done by `manage.py worker` (llmsite/core/worker.py).
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
 CACHE_KEY = derive_key(SECRET_KEY, "cache")
 CACHE_TTL = env.seconds("CACHE_TTL", 3600.0)
@@ -286,6 +293,14 @@ CONTENT_SECURITY_POLICY = {
 
 MAX_PROMPT_CHARACTERS = env.whole("MAX_PROMPT_CHARACTERS", 200_000, least=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_621_440
+MAX_UPLOAD_MB = env.whole("MAX_UPLOAD_MB", 50, least=1)
+STORAGE_QUOTA_MB = env.whole("STORAGE_QUOTA_MB", 5000)
+MEDIA_ROOT = env.path("MEDIA_ROOT", BASE_DIR / "media")
+INDEX_ROOT = env.path("INDEX_ROOT", BASE_DIR / "media" / "indexes")
+# On the same volume as what is kept of it, so that keeping it is a matter of its name.
+FILE_UPLOAD_TEMP_DIR = MEDIA_ROOT / "uploads"
+FILE_UPLOAD_HANDLERS = ["llmsite.core.upload_handler.UploadHandler"]
+DATA_UPLOAD_MAX_NUMBER_FILES = 100
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerOrCookie"],

@@ -24,6 +24,7 @@ urlpatterns = [
     path("docs/", api_docs.docs, name="docs"),
     *accounts.urls.pages,
     *inference.urls.pages,
+    *embeddings.urls.pages,
     path("health/live", health.live),
     path("health/ready", health.ready),
     # One sign-in for all: the admin has no pages of its own for it.

@@ -65,6 +65,9 @@ class AuditKind(models.TextChoices):
     MODEL_CHANGED = "model_changed", _("model changed")
     MODEL_SWITCHED = "model_switched", _("default model switched")
     CACHE_CLEARED = "cache_cleared", _("cache cleared")
+    DOCUMENT_DELETED = "document_deleted", _("document deleted")
+    COLLECTION_DELETED = "collection_deleted", _("collection deleted")
+    COLLECTION_SHARED = "collection_shared", _("readers of a collection changed")
 
 
 class AuditEvent(WrittenOnce):

@@ -88,6 +88,21 @@ def test_a_model_that_wants_words_before_a_text_gets_them(bare):
     assert encoder.lengths(["cat"], "query") == [5]
 
 
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("intfloat/multilingual-e5-small", "query: "),
+        ("e5-base-v2", "query: "),
+        ("intfloat/e5-mistral-7b-instruct", ""),
+        ("all-MiniLM-L6-v2", ""),
+    ],
+)
+def test_a_family_that_does_not_say_which_words_it_wants_gets_them_too(bare, name, query):
+    encoder = Encoder(bare, name=name, device="cpu")
+
+    assert np.allclose(encoder.encode(["cat"], "query"), bare.encode([f"{query}cat"]), atol=1e-5)
+
+
 @pytest.mark.parametrize("instruction", ["avx512_bf16", "amx_bf16"])
 def test_16_bits_are_for_processors_that_compute_them(monkeypatch, packaged, instruction):
     import torch

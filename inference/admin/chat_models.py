@@ -88,7 +88,16 @@ class ChatModelConfigAdmin(RecordedAdmin):
         (_("Who serves it"), {"fields": ("provider", "provider_model", "adapter", "base_url", "revision")}),
         (
             _("What it takes"),
-            {"fields": ("context_window", "max_tokens", "system_prompt", "parameters", "refused_parameters")},
+            {
+                "fields": (
+                    "context_window",
+                    "max_tokens",
+                    "languages",
+                    "system_prompt",
+                    "parameters",
+                    "refused_parameters",
+                )
+            },
         ),
         (_("Prices"), {"fields": ("input_price", "output_price")}),
         (_("Cache"), {"fields": ("cache_scope", "semantic_cache")}),

@@ -1,6 +1,7 @@
 """The form of a model, and the list of those that answer in its place."""
 
 import json
+import re
 from typing import Any, NoReturn
 
 from django import forms
@@ -20,6 +21,7 @@ from llmsite.core.errors import InvalidInput, describe
 from llmsite.core.rest import as_site_error
 
 MOST_POSITIONS = 100
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z]{2,4})?")
 
 
 class _Decoder(json.JSONDecoder):
@@ -41,6 +43,25 @@ class ParametersSerializer(SamplingSerializer):
     frequency_penalty = serializers.FloatField(required=False, min_value=-2, max_value=2)
 
 
+class LanguagesField(forms.CharField):
+    """Codes of languages between commas, as a list."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> Any:
+        codes = [code.strip() for code in super().clean(value).split(",") if code.strip()]
+        for code in codes:
+            if not _LANGUAGE.fullmatch(code):
+                raise ValidationError(
+                    gettext("“%(code)s” is no code of a language. Write for example: en, es") % {"code": code}
+                )
+        return codes
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
+
 class ChatModelConfigForm(forms.ModelForm):
     """A model. Which one is the default is switched on a page of its own."""
 
@@ -53,6 +74,15 @@ class ChatModelConfigForm(forms.ModelForm):
         widget=forms.CheckboxSelectMultiple,
         required=False,
         help_text=_("They are dropped and named in the answer; tools and forms of answers are refused."),
+    )
+    languages = LanguagesField(
+        label=_("Languages"),
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text=_(
+            "Codes such as: en, es. Empty for any. A question about documents in another language is "
+            "answered with sentences of theirs."
+        ),
     )
     parameters = forms.JSONField(
         label=_("Parameters"),

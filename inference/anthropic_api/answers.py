@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from inference.anthropic_api.questions import FIELD_NAMES
-from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
+from inference.events import Delta, Event, Failed, Finished, Sources, Started, ToolCallPiece
 from inference.pipeline import Completion
 from inference.providers.messages import arguments_of
+from inference.replies import told_grounds
 from inference.together import joined_calls
 from llmsite.core.dialects import ANTHROPIC
 from llmsite.core.errors import told
@@ -24,7 +26,7 @@ _STOP_REASONS = {
 
 def message(completion: Completion, end: Finished) -> dict[str, Any]:
     """The whole answer at once."""
-    calls = joined_calls(completion.tool_calls)
+    calls, grounds = joined_calls(completion.tool_calls), completion.grounds
     content: list[dict[str, Any]] = [
         *([{"type": "text", "text": completion.text}] if completion.text else []),
         *({"type": "tool_use", "id": c.id, "name": c.name, "input": arguments_of(c)} for c in calls),
@@ -34,7 +36,7 @@ def message(completion: Completion, end: Finished) -> dict[str, Any]:
         "content": content,
         **_stop(end),
         "usage": _usage(end),
-        "llmsite": _ours(completion.started, end),
+        "llmsite": _ours(completion.started, end) | (told_grounds(grounds) if grounds else {}),
     }
 
 
@@ -43,6 +45,7 @@ class MessageWriter:
 
     def __init__(self, started: Started) -> None:
         self._started = started
+        self._sources: dict[str, Any] = {}
         self._blocks = 0
         self._open: int | None = None
         """The number of the block that is being written."""
@@ -74,9 +77,12 @@ class MessageWriter:
             if told_event.arguments:
                 delta = {"type": "input_json_delta", "partial_json": told_event.arguments}
                 yield _delta(self._calls[told_event.index], delta)
+        elif isinstance(told_event, Sources):
+            # Told with the end: the events before have no place for what clients do not know.
+            self._sources = asdict(told_event)
         elif isinstance(told_event, Finished):
             yield from self._close_block()
-            ours = _ours(self._started, told_event)
+            ours = _ours(self._started, told_event) | self._sources
             yield event("message_delta", delta=_stop(told_event), usage=_usage(told_event), llmsite=ours)
             yield event("message_stop")
         elif isinstance(told_event, Failed):

@@ -1,7 +1,7 @@
 """Bodies and answers of Anthropic's API as JSON schemas: the part of them that these doors take and give."""
 
 from inference.anthropic_api.questions import MOST_STOP_STRINGS, MOST_TOKENS, MOST_TOOLS
-from inference.openai_api.descriptions import OURS
+from inference.openai_api.descriptions import COLLECTION, OURS
 from llmsite.core.json_schema import (
     COUNT,
     FLAG,
@@ -109,6 +109,7 @@ MESSAGES_REQUEST = body(
     top_p=number(1e-6, 1),
     stop_sequences=one_of(NULL, text(most=200), list_of(text(most=200), most=MOST_STOP_STRINGS)),
     stream=FLAG,
+    collection=COLLECTION,
     use_cache={**FLAG, "description": "`false` asks for a fresh answer, as `Cache-Control: no-cache` does."},
 )
 COUNT_TOKENS_REQUEST = body("model", "messages", **_PROMPT)

@@ -89,8 +89,8 @@ async def _chunks(answers: SideBySide, started: Started) -> AsyncGenerator[bytes
     writer = MessageWriter(started)
     async with aclosing(answers), aclosing(answers.told()) as telling:
         yield writer.begin()
-        async for told_event in telling:
-            yield ping() if told_event is None else writer.write(told_event.event)
+        async for ready in telling:
+            yield b"".join(writer.write(told.event) for told in ready) if ready else ping()
 
 
 @documented(

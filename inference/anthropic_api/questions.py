@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from accounts.credentials import Credential
 from inference.ask import Ask, Sampling, Shape
+from inference.openai_api.questions import read_grounding
 from inference.providers.base import ChatMessage, ToolCall
 from inference.together import heed_cache_control, split_prompt
 from llmsite.core.errors import UnsupportedParameter
@@ -72,6 +73,7 @@ def read_question(data: Any, credential: Credential, *, cache_control: str | Non
             stop=fields.texts("stop_sequences", most=MOST_STOP_STRINGS, most_characters=200),
         ),
         shape=prompt.shape,
+        grounding=read_grounding(fields),
         use_cache=use_cache is not False,
         listed=False,
         request_id=request_id.get() or "",
@@ -114,7 +116,7 @@ def _read_prompt(fields: Fields) -> Prompt:
 def _refuse_the_rest(fields: Fields) -> None:
     fields.ignore(*_IGNORED)
     fields.not_supported("thinking", unless=({"type": "disabled"},))
-    fields.not_supported("top_k", "container", "mcp_servers", "collection")
+    fields.not_supported("top_k", "container", "mcp_servers")
     fields.refuse_others()
 
 

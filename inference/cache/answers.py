@@ -5,7 +5,9 @@ import time
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-SCHEMA = 1
+from inference.grounding.grounds import Grounds, grounds_from
+
+SCHEMA = 2
 """Counts changes of what is stored; an entry of another one is not read."""
 MOST_CHARACTERS = 200_000
 """Longer answers are not kept."""
@@ -15,7 +17,8 @@ MOST_CHARACTERS = 200_000
 class CachedAnswer:
     """A whole answer. `key` repeats where it is kept, so that one in the wrong place is never told.
 
-    `delta_lengths` are its pieces in characters, and `created` a Unix time in seconds.
+    `delta_lengths` are its pieces in characters, and `created` a Unix time in seconds. `grounds` is what it
+    stands on, where that is documents.
     """
 
     key: str
@@ -25,6 +28,12 @@ class CachedAnswer:
     input_tokens: int
     output_tokens: int
     created: float
+    grounds: Grounds | None = None
+
+    @property
+    def characters(self) -> int:
+        """Of all its texts."""
+        return len(self.text) + (sum(len(s.text) for s in self.grounds.sources) if self.grounds else 0)
 
     def pieces(self) -> list[str]:
         """The text as it once came."""
@@ -50,6 +59,7 @@ _TYPES: dict[str, Any] = {
     "input_tokens": int,
     "output_tokens": int,
     "created": (int, float),
+    "grounds": (dict, type(None)),
 }
 assert set(_TYPES) == {field.name for field in fields(CachedAnswer)}
 
@@ -66,5 +76,9 @@ def loads(text: object, *, key: str | None = None) -> CachedAnswer | None:
         return None
     if not all(isinstance(values[name], kind) for name, kind in _TYPES.items()):
         return None
-    answer = CachedAnswer(**{**values, "delta_lengths": tuple(values["delta_lengths"])})
+    try:
+        grounds = grounds_from(values["grounds"])
+    except (LookupError, TypeError, ValueError):
+        return None
+    answer = CachedAnswer(**{**values, "delta_lengths": tuple(values["delta_lengths"]), "grounds": grounds})
     return answer if sum(answer.delta_lengths) == len(answer.text) else None

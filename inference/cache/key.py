@@ -18,6 +18,8 @@ Turns = tuple[ChatMessage, ...]
 
 _NOT_IN_KEY = frozenset({"messages", "request_id"})
 """The messages are written out by `_turn`; the id of a request changes nothing in its answer."""
+OF_DOCUMENTS = ":documents:"
+"""Stands in the names of answers that were made of documents."""
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _PARAMETERS = tuple(field.name for field in fields(ChatRequest) if field.name not in _NOT_IN_KEY)
 
@@ -41,9 +43,16 @@ class Keyring:
         """The first part of all keys of these readers, by which its answers can be found and erased."""
         return self._digest(["scope", readers.kind, readers.name])[:16]
 
-    def exact(self, readers: Readers, request: ChatRequest, terms: Terms) -> str:
-        """The key of one request. `terms` is what else an answer depends on, such as versions."""
-        return self._named("exact", readers, request, terms, request.messages)
+    def exact(
+        self, readers: Readers, request: ChatRequest, terms: Terms, *, of_documents: bool = False
+    ) -> str:
+        """The key of one request. `terms` is what else an answer depends on, such as versions.
+
+        One whose answer is made `of_documents` can be told by its name, to be found when one is deleted.
+        """
+        kind = "documents" if of_documents else "exact"
+        key = self._named(kind, readers, request, terms, request.messages)
+        return key.replace(":", OF_DOCUMENTS, 1) if of_documents else key
 
     def partition(self, readers: Readers, request: ChatRequest, terms: Terms) -> str:
         """What requests share that differ in the words of their last question alone."""

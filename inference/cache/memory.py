@@ -41,7 +41,7 @@ class MemoryCache:
         with self._lock:
             self._remove(answer.key)
             self._entries[answer.key] = (self._clock() + seconds, answer)
-            self._characters += len(answer.text)
+            self._characters += answer.characters
             while len(self._entries) > self._size or self._characters > MOST_CHARACTERS:
                 self._remove(next(iter(self._entries)))
 
@@ -56,4 +56,4 @@ class MemoryCache:
     def _remove(self, key: str) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._characters -= len(entry[1].text)
+            self._characters -= entry[1].characters

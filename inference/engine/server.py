@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from starlette.applications import Starlette
@@ -35,8 +35,19 @@ SHORT_TEXT = 4_000
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def make_app(model: LoadedModel | None, embedder: Embedder | None = None) -> Starlette:
-    """The ASGI application that serves `model` and `embedder`, and closes them at the end.
+class Service(Protocol):
+    """What else is served here, until it is closed."""
+
+    @property
+    def routes(self) -> Sequence[Route]: ...
+
+    def close(self) -> None: ...
+
+
+def make_app(
+    model: LoadedModel | None, embedder: Embedder | None = None, beside: Service | None = None
+) -> Starlette:
+    """The ASGI application that serves `model`, `embedder` and `beside`, and closes them at the end.
 
     The embedder loads once the application runs, so that the model answers as early as without it.
     """
@@ -48,8 +59,9 @@ def make_app(model: LoadedModel | None, embedder: Embedder | None = None) -> Sta
         yield
         if model:
             await asyncio.to_thread(model.scheduler.close)
-        if embedder:
-            await asyncio.to_thread(embedder.close)
+        for service in (beside, embedder):
+            if service:
+                await asyncio.to_thread(service.close)
 
     async def health(_request: Request) -> Response:
         beside = {"embedder": embedder.health()} if embedder else {}
@@ -59,6 +71,7 @@ def make_app(model: LoadedModel | None, embedder: Embedder | None = None) -> Sta
         Route("/health", health, methods=["GET"]),
         *(chat_routes(model) if model else []),
         *([*embedding_routes(embedder), *semantic_routes(embedder)] if embedder else []),
+        *(beside.routes if beside else []),
     ]
     handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
         RequestError: _refuse,

@@ -6,16 +6,19 @@ from inference.models.conversations import (
     Role,
     access_conversation,
 )
-from inference.models.generations import RUNNING, Generation, Status, access_generation
+from inference.models.generations import RUNNING, Generation, Grounding, Status, access_generation
 from inference.models.idempotency import IdempotencyKey
+from inference.models.sources import AnswerSource
 from inference.models.versions import Version
 
 __all__ = [
     "RUNNING",
     "TITLE_LENGTH",
+    "AnswerSource",
     "ChatModelConfig",
     "Conversation",
     "Generation",
+    "Grounding",
     "IdempotencyKey",
     "Message",
     "ModelFallback",

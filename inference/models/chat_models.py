@@ -14,6 +14,9 @@ from inference.models.versions import Version
 from inference.providers import KEYS, is_configured
 from llmsite.core.errors import ModelNotFound
 
+_LANGUAGES = {"smollm2-135m-instruct": ["en"]}
+"""Of the packaged model; of others nobody knows."""
+
 
 class ChatModelConfigQuerySet(models.QuerySet["ChatModelConfig"]):
     # Every way to change rows counts a version, by which all processes notice (inference.catalogue).
@@ -75,7 +78,8 @@ class ChatModelConfigQuerySet(models.QuerySet["ChatModelConfig"]):
         gone.update(is_active=False, is_default=False)
         served = {"context_window": context_window, "revision": revision}
         if not local.filter(provider_model=name).update(is_active=True, **served):
-            self.create(alias=name, provider="local", provider_model=name, **served)
+            languages = _LANGUAGES.get(name, [])
+            self.create(alias=name, provider="local", provider_model=name, languages=languages, **served)
         if was_default or not self.filter(is_default=True).exists():
             row = local.filter(provider_model=name).order_by("pk")[:1]
             self.filter(pk__in=[found.pk for found in row]).update(is_default=True)
@@ -137,6 +141,15 @@ class ChatModelConfig(models.Model):
         blank=True,
         help_text=_(
             'What a question that does not say otherwise is asked with, such as {"temperature": 0.2}.'
+        ),
+    )
+    languages = models.JSONField(
+        _("languages"),
+        default=list,
+        blank=True,
+        help_text=_(
+            'A list of codes, such as ["en"]; empty for any. A question about documents in another language '
+            "is answered with sentences of theirs."
         ),
     )
     fallbacks = models.ManyToManyField(

@@ -28,6 +28,14 @@ class Status(models.TextChoices):
     FAILED = "failed", _("failed")
 
 
+class Grounding(models.TextChoices):
+    """As `inference.grounding.grounds.Kind`."""
+
+    PASSAGES = "passages", _("passages")
+    EXTRACT = "extract", _("sentences of passages")
+    NOTHING = "nothing", _("nothing was found")
+
+
 RUNNING = (Status.QUEUED, Status.STREAMING)
 
 
@@ -37,6 +45,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def running(self) -> Self:
         return self.filter(status__in=RUNNING)
+
+    def to_tell(self) -> Self:
+        """With all that their events are told from."""
+        return self.select_related("message").prefetch_related("sources")
 
     def show_booked(self, call: uuid.UUID) -> None:
         """Bring the answer of a call up to what the ledger says of it by now."""
@@ -78,6 +90,21 @@ class Generation(models.Model):
     parameters = models.JSONField(_("parameters"), default=dict)
     dropped_parameters = models.JSONField(_("parameters the model does not take"), default=list)
     context_trimmed = models.BooleanField(_("older turns left out"), default=False)
+    labels = models.JSONField(
+        _("labels"), default=dict, blank=True, help_text=_("What a program said about its question.")
+    )
+
+    collection = models.UUIDField(
+        _("collection"), null=True, blank=True, help_text=_("Whose documents were asked, if not all.")
+    )
+    grounding = models.CharField(
+        _("stands on"),
+        max_length=10,
+        choices=Grounding.choices,
+        blank=True,
+        help_text=_("How documents made the answer, where they were asked."),
+    )
+    confidence = models.FloatField(_("confidence"), null=True, blank=True)
 
     finish_reason = models.CharField(_("finish reason"), max_length=20, blank=True)
     error_code = models.CharField(_("error"), max_length=50, blank=True)
@@ -105,6 +132,11 @@ class Generation(models.Model):
             models.CheckConstraint(condition=Q(status__in=Status.values), name="inference_generation_status"),
             models.CheckConstraint(
                 condition=Q(cost_micro__gte=0), name="inference_generation_cost_not_negative"
+            ),
+            models.CheckConstraint(
+                condition=Q(grounding__in=["", *Grounding.values])
+                & (Q(grounding="") ^ Q(confidence__isnull=False)),
+                name="inference_generation_grounding",
             ),
         ]
         indexes = [
@@ -190,7 +222,7 @@ class Generation(models.Model):
 
 def access_generation(user: User, pk: uuid.UUID | str) -> Generation:
     """The only way to an answer by its id. Raises NotFound for a missing and for a foreign one."""
-    generation = Generation.objects.visible_to(user).select_related("message").filter(pk=pk).first()
+    generation = Generation.objects.visible_to(user).to_tell().filter(pk=pk).first()
     if generation is None:
         raise NotFound
     return generation

@@ -3,14 +3,15 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
-from inference.events import Delta, Event, Failed, Finished, Started, ToolCallPiece
+from inference.events import Delta, Event, Failed, Finished, Sources, Started, ToolCallPiece
 from inference.pipeline import Completion
 from inference.providers.base import ToolCall
-from inference.replies import deciding
+from inference.replies import deciding, told_grounds
 from inference.together import joined_calls
 from llmsite.core.dialects import OPENAI
 from llmsite.core.errors import told
@@ -18,17 +19,23 @@ from llmsite.core.errors import told
 DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 
+_quote = json.encoder.encode_basestring
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # An answer that was stopped on purpose ended; the format has no word of its own for that.
 _FINISH_REASONS = {"cancelled": "stop"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """What is the same in all that is sent of one answer."""
 
     started: Started
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @cached_property
+    def _head(self) -> str:
+        """The beginning of each chunk."""
+        return _ENCODER.encode(self._object("chat.completion.chunk"))[:-1]
 
     def completion(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The whole answer at once."""
@@ -43,17 +50,23 @@ class Frame:
             for at, (completion, end) in enumerate(zip(completions, ends, strict=True))
         ]
         frame = self._object("chat.completion")
-        return {**frame, "choices": choices, "usage": usage(ends), "llmsite": self._ours(ends)}
+        ours = self._ours(ends)
+        if grounds := completions[0].grounds:
+            ours |= told_grounds(grounds)
+        return {**frame, "choices": choices, "usage": usage(ends), "llmsite": ours}
 
     def chunk(self, choice: int, event: Event, *, usage_follows: bool) -> bytes:
         """One event of one choice on the wire."""
         if isinstance(event, Delta):
-            return self._chunk(choice, {"content": event.text}, usage_follows=usage_follows)
+            return self._text(choice, event.text, usage_follows=usage_follows)
         if isinstance(event, ToolCallPiece):
             return self._chunk(choice, {"tool_calls": [_call_piece(event)]}, usage_follows=usage_follows)
         if isinstance(event, Finished):
             reason, ours = _finish_reason(event), {"llmsite": self._ours([event])}
             return self._chunk(choice, {}, reason, usage_follows=usage_follows, more=ours)
+        if isinstance(event, Sources):
+            # An event of its own, without choices, is what naive clients fall over.
+            return self._chunk(choice, {}, usage_follows=usage_follows, more={"llmsite": asdict(event)})
         if isinstance(event, Failed):
             return data(OPENAI.error(told(event.code, event.message), event.request_id))
         return self._chunk(choice, {"role": "assistant", "content": ""}, usage_follows=usage_follows)
@@ -61,6 +74,14 @@ class Frame:
     def usage_chunk(self, ends: Sequence[Finished]) -> bytes:
         """The last chunk, for those who asked for it."""
         return data({**self._object("chat.completion.chunk"), "choices": [], "usage": usage(ends)})
+
+    def _text(self, choice: int, text: str, *, usage_follows: bool) -> bytes:
+        """A piece of the text. By far the most are: put together by hand it takes a fifth of the time."""
+        head, usage = self._head, ',"usage":null' if usage_follows else ""
+        delta = (
+            f'{{"index":{choice},"delta":{{"content":{_quote(text)}}},"logprobs":null,"finish_reason":null}}'
+        )
+        return f'data: {head},"choices":[{delta}]{usage}}}\n\n'.encode()
 
     def _chunk(
         self,

@@ -78,13 +78,10 @@ async def _chunks(
     async with aclosing(answers), aclosing(answers.told()) as telling:
         for choice, event in enumerate(started):
             yield frame.chunk(choice, event, usage_follows=include_usage)
-        async for told_event in telling:
-            if told_event is None:
-                yield HEARTBEAT
-                continue
-            if isinstance(told_event.event, Finished):
-                ends.append(told_event.event)
-            yield frame.chunk(told_event.choice, told_event.event, usage_follows=include_usage)
+        async for ready in telling:
+            ends += [told.event for told in ready if isinstance(told.event, Finished)]
+            chunks = [frame.chunk(told.choice, told.event, usage_follows=include_usage) for told in ready]
+            yield b"".join(chunks) if ready else HEARTBEAT
     if len(ends) < len(started):
         return
     if include_usage:

@@ -98,6 +98,12 @@ _RESPONSE_FORMAT = one_of(
 )
 _STOP_STRING = text(most=200)
 
+COLLECTION = {
+    "type": ["string", "null"],
+    "format": "uuid",
+    "description": "The `id` of a collection: its documents answer, and `llmsite` has `sources`.",
+}
+
 CHAT_COMPLETION_REQUEST = body(
     "model",
     "messages",
@@ -119,6 +125,7 @@ CHAT_COMPLETION_REQUEST = body(
     parallel_tool_calls=FLAG,
     response_format=_RESPONSE_FORMAT,
     use_cache={**FLAG, "description": "`false` asks for a fresh answer, as `Cache-Control: no-cache` does."},
+    collection=COLLECTION,
     logprobs=constant(False, None),
     top_logprobs=constant(0, None),
     logit_bias=constant({}, None),
@@ -139,7 +146,8 @@ OURS = {
         dropped_parameters=list_of(TEXT),
         context_trimmed={"type": "boolean", "description": "Old turns were left out, to fit the model."},
     ),
-    "description": "How it was answered; with `requested_model` where another model has answered.",
+    "description": "How it was answered; with `requested_model` where another model has answered, and with "
+    "`sources`, `answered`, `extract` and `confidence` where documents were asked.",
 }
 _ANSWERED_CALL = answer(id=TEXT, type=constant("function"), function=answer(name=TEXT, arguments=TEXT))
 _CHOICE = answer(

@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from accounts.credentials import Credential
-from inference.ask import Ask, Sampling, Shape
+from inference.ask import Ask, Grounding, Sampling, Shape
 from inference.providers.base import ChatMessage, Role, ToolCall
 from inference.together import heed_cache_control, split_prompt
 from llmsite.core.errors import UnsupportedParameter
@@ -34,7 +35,6 @@ _IGNORED = (
 )
 _NOT_TAKEN = (
     "audio",
-    "collection",
     "function_call",
     "functions",
     "moderation",
@@ -84,6 +84,7 @@ def read_question(data: Any, credential: Credential, *, cache_control: str | Non
         history=history,
         sampling=_sampling(fields),
         shape=_shape(fields),
+        grounding=read_grounding(fields),
         use_cache=use_cache is not False,
         listed=False,
         request_id=request_id.get() or "",
@@ -92,6 +93,17 @@ def read_question(data: Any, credential: Credential, *, cache_control: str | Non
     stream, include_usage = bool(fields.flag("stream")), _include_usage(fields)
     _refuse_the_rest(fields)
     return ChatQuestion(tuple(replace(ask, choice=at) for at in range(choices)), stream, include_usage)
+
+
+def read_grounding(fields: Fields) -> Grounding | None:
+    """The documents that are to answer, by the field `collection` of our own."""
+    given = fields.text("collection", most=_MOST_ID)
+    if not given:
+        return None
+    try:
+        return Grounding(collection=UUID(given))
+    except ValueError:
+        refuse("collection", _("This is the id of a collection."))
 
 
 def _refuse_the_rest(fields: Fields) -> None:

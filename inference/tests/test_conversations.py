@@ -279,8 +279,9 @@ def test_the_page_costs_the_same_for_few_and_many(alice, models, django_assert_n
                 user=alice, message=parent, model_alias="echo", provider="echo", status="finished"
             )
 
-    # The sign-in, the conversation, the models, the list of conversations, the messages.
-    with django_assert_num_queries(5):
+    # The sign-in, the conversation, the models, the lists of conversations and of collections, the messages,
+    # and what they stand on.
+    with django_assert_num_queries(7):
         page = client.get(conversation.get_absolute_url()).content.decode()
 
     assert page.count('class="message"') == 41  # And the empty one that the script copies.

@@ -49,6 +49,7 @@ def values(model, *chain, **changed):
     fields = ("alias", "label", "provider", "provider_model", "context_window", "max_tokens", "cache_scope")
     sent = {name: getattr(model, name) for name in fields}
     sent |= {"is_active": "on", "parameters": "{}", "input_price": "0", "output_price": "0"}
+    sent |= {"languages": ", ".join(model.languages)}
     kept = list(ModelFallback.objects.filter(model=model)) if model.pk else []
     sent |= {"chain-TOTAL_FORMS": max(len(chain), len(kept)), "chain-INITIAL_FORMS": len(kept)}
     for number, row in enumerate(kept):
@@ -87,6 +88,7 @@ def test_an_operator_changes_a_model_and_the_audit_log_tells_what(admin_client, 
         label="Echo",
         parameters='{"temperature": 0.2, "stop": ["END"], "presence_penalty": -1}',
         refused_parameters=["seed", "tools"],
+        languages="en, es-MX,",
         input_price="1.5",
         cache_scope="site",
     )
@@ -98,7 +100,16 @@ def test_an_operator_changes_a_model_and_the_audit_log_tells_what(admin_client, 
     [event] = AuditEvent.objects.filter(kind=AuditKind.MODEL_CHANGED)
     assert event.actor == operator.pseudonym
     assert event.data["model"] == "echo"
-    assert event.data["fields"] == ["cache_scope", "input_price", "label", "parameters", "refused_parameters"]
+    assert event.data["fields"] == [
+        "cache_scope",
+        "input_price",
+        "label",
+        "languages",
+        "parameters",
+        "refused_parameters",
+    ]
+    assert row.languages == ["en", "es-MX"]
+    assert 'value="en, es-MX"' in admin_client.get(page(models["echo"])).content.decode()
 
 
 def test_a_page_that_was_saved_unchanged_leaves_no_event(admin_client, models):
@@ -131,6 +142,7 @@ def test_a_new_model_is_added_with_its_fallbacks(admin_client, models):
         ({"refused_parameters": ["top_k"]}, "refused_parameters", "top_k is not one of"),
         ({"base_url": "https://example.org/v1"}, "base_url", "PROVIDER_BASE_URLS"),
         ({"base_url": "nonsense"}, "base_url", "full address"),
+        ({"languages": "en, Spanish"}, "languages", "“Spanish” is no code of a language"),
         ({"provider": "nobody"}, "provider", "nobody is not one of"),
         ({"max_tokens": "8192"}, "max_tokens", "leave room"),
         ({"input_price": "-1"}, "__all__", "prices"),

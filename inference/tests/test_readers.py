@@ -8,7 +8,6 @@ import struct
 from contextlib import ExitStack, asynccontextmanager
 
 import pytest
-import uvicorn
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from redis import Redis
@@ -22,6 +21,7 @@ from inference.providers.scripted import Script
 from inference.tests.waiting import until
 from llmsite import protocols
 from llmsite.management.commands import serve_web
+from llmsite.testing.http import PromptServer
 from llmsite.testing.site import Site
 
 pytestmark = [
@@ -41,7 +41,7 @@ async def served():
     listener = serve_web._listen("127.0.0.1", 0)
     config = serve_web._config()
     config.lifespan = "off"  # The sweeps are no part of this.
-    server = uvicorn.Server(config)
+    server = PromptServer(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started)
     try:

@@ -94,6 +94,10 @@ class UnsupportedMediaType(SiteError):
     """The body is of a type that this address does not read."""
 
 
+class UnsupportedFile(UnsupportedMediaType):
+    """A file of a kind that is not read here, or that is not what its name says. Data: field."""
+
+
 class RateLimited(SiteError):
     """Too many requests in the window of a limit. Data: retry_after (seconds)."""
 
@@ -217,6 +221,16 @@ class EmbedderUnavailable(SiteError):
     retry_after = 5.0
 
 
+class DiskFull(SiteError):
+    """A volume has no space left for what had to be written; nothing of it was kept."""
+
+
+class StorageUsedUp(SiteError):
+    """A person's documents take all the space that one person may use. Data: limit, in MB."""
+
+    field = "file"
+
+
 class UpstreamCut(ProviderFailure):
     """The stream ended before its end was announced; the pieces so far are kept. Data: provider."""
 
@@ -273,6 +287,11 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     NotFound: ErrorRow(404, "not_found", _("There is no such object.")),
     MethodNotAllowed: ErrorRow(405, "method_not_allowed", _("This address does not take that method.")),
     UnsupportedMediaType: ErrorRow(415, "unsupported_media_type", _("Send the body as application/json.")),
+    UnsupportedFile: ErrorRow(
+        415,
+        "unsupported_file",
+        _("Files are taken as PDF, DOCX, HTML, Markdown, TXT or CSV, and have to be what their name says."),
+    ),
     ModelNotFound: ErrorRow(404, "model_not_found", _("There is no model named “{model}”.")),
     IdempotencyConflict: ErrorRow(
         409,
@@ -338,6 +357,14 @@ TABLE: dict[type[SiteError], ErrorRow] = {
         503,
         "embedder_unavailable",
         _("The embedding model is not ready. Try again in a moment; if it lasts, the model’s log says why."),
+    ),
+    DiskFull: ErrorRow(
+        507, "disk_full", _("The server has no space left for files. Tell who runs it; your data is safe.")
+    ),
+    StorageUsedUp: ErrorRow(
+        413,
+        "storage_used_up",
+        _("Your documents would take more than the {limit} MB that are yours. Delete some of them first."),
     ),
     UpstreamCut: ErrorRow(
         502,

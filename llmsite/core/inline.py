@@ -26,7 +26,10 @@ from django.middleware.security import SecurityMiddleware
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
+from llmsite.core.error_pages import render_error
+from llmsite.core.errors import SiteError
 from llmsite.core.paths import is_api_path
+from llmsite.core.upload_handler import read_form
 
 
 class _Inline:
@@ -110,4 +113,10 @@ class Csrf(_Inline, CsrfViewMiddleware):
     async def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:  # type: ignore[override]
         if is_api_path(request.path):
             return None
-        return await sync_to_async(super().process_view)(request, view, args, kwargs)
+        try:
+            if request.method == "POST" and request.content_type == "multipart/form-data":
+                # The proof is a field of the form, whose files may be refused.
+                await sync_to_async(read_form)(request)
+            return await sync_to_async(super().process_view)(request, view, args, kwargs)
+        except SiteError as error:
+            return await sync_to_async(render_error)(request, error)

@@ -56,7 +56,7 @@ def documented(
     takes: Any = None,
     example: Json | None = None,
     fails: Errors = (),
-    scope: str | None = None,
+    scope: str | Sequence[str] | None = None,
     parameters: Sequence[OpenApiParameter] = (),
     headers: Mapping[str, str] | None = None,
     for_everybody: bool = False,
@@ -84,7 +84,7 @@ def documented(
         schema.fails, schema.for_everybody = tuple(fails), for_everybody
         schema.own_headers, schema.needs_body = headers or {}, iscoroutinefunction(door)
         if scope is not None:
-            schema.scope = scope
+            schema.scopes = [scope] if isinstance(scope, str) else list(scope)
         return described
 
     return decorate
@@ -111,7 +111,7 @@ class SiteSchema(AutoSchema):
     """REST_FRAMEWORK's DEFAULT_SCHEMA_CLASS."""
 
     fails: Errors = ()
-    scope: str | None = None
+    scopes: Sequence[str] = ()
     own_headers: Mapping[str, str] = {}
     for_everybody = False
     needs_body = False
@@ -120,7 +120,7 @@ class SiteSchema(AutoSchema):
     def get_auth(self) -> list[Json]:
         if self.for_everybody:
             return [{}]
-        scopes = [str(scope)] if (scope := self._needed_scope) else []
+        scopes = self._needed_scopes
         if takes_api_key_header(self.path):
             return [{"bearer": scopes}, {"apiKey": scopes}]
         if is_vendor_path(self.path):
@@ -178,8 +178,9 @@ class SiteSchema(AutoSchema):
         return dialect_of(self.path)
 
     @property
-    def _needed_scope(self) -> str | None:
-        return self.scope or getattr(self.view, "scope", None)
+    def _needed_scopes(self) -> list[str]:
+        scope = getattr(self.view, "scope", None)
+        return [str(one) for one in self.scopes or ([scope] if scope else [])]
 
 
 # --- Errors and headers ----------------------------------------------------------------------------

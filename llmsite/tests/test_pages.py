@@ -133,7 +133,12 @@ async def test_it_is_alive_and_says_what_it_is_ready_for(settings, transactional
     assert live.json()["status"] == "ok"
     parts = ready.json()["parts"]
     assert ready.status_code == 503
-    assert {name for name, part in parts.items() if part["ok"]} == {"database", "migrations", "cache"}
+    assert {name for name, part in parts.items() if part["ok"]} == {
+        "database",
+        "migrations",
+        "cache",
+        "worker",
+    }
     assert "model process is not running" in parts["model"]["reason"]
 
 

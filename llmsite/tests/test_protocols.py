@@ -11,6 +11,7 @@ from inference.tests.waiting import until
 from llmsite import protocols
 from llmsite.management.commands.serve_web import _listen
 from llmsite.protocols import ImpatientHttpProtocol, ImpatientWebSocketProtocol
+from llmsite.testing.http import PromptServer
 
 MESSAGE = "x" * 60_000
 MOST_BUFFERED = 1 << 20
@@ -87,7 +88,7 @@ async def served(app, **options):
     config = uvicorn.Config(
         app, http=NotedHttp, ws=NotedWebSocket, lifespan="off", log_config=None, **options
     )
-    server = uvicorn.Server(config)
+    server = PromptServer(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield listener.getsockname()[1]

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.http import FileResponse
 from django.test import Client
 from django.urls import URLResolver, get_resolver
 from django.utils import timezone
@@ -72,13 +73,19 @@ def call(people, request):
         people["disabled"].is_active = False
         people["disabled"].save()
 
+    handler = Client(raise_request_exception=False).handler  # It builds the middleware once.
+
     def send(verb, address, body):
         client = Client(raise_request_exception=False)
+        client.handler = handler
         client.cookies.update(cookies)
         given = {"data": json.dumps(body), "content_type": "application/json"}
         if not address.startswith(("/api/", "/v1/")):
             given = {"data": body} if verb == "POST" else {}
-        return getattr(client, verb.lower())(address, **({} if verb == "GET" else given))
+        answer = getattr(client, verb.lower())(address, **({} if verb == "GET" else given))
+        if isinstance(answer, FileResponse):
+            answer.getvalue()  # Its file is closed with its end.
+        return answer
 
     send.caller = caller
     return send

@@ -17,9 +17,13 @@ from accounts.audit import record
 from accounts.keys import create_key
 from accounts.models import LedgerEntry, Session, Team, User
 from accounts.models.audit import AuditKind
+from embeddings import storage
+from embeddings.models import Collection, Document, Page
+from embeddings.models import Status as Reading
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
 from llmsite.tests.rights import Row
 
+UUIDS = ("session", "event", "conversation", "generation", "collection", "document", "document_version")
 MISSING, MISSING_NUMBER = UUID(int=1), 99_999_999
 
 
@@ -45,7 +49,12 @@ def make_objects(owner: User) -> SimpleNamespace:
         output_tokens=1,
         cost_micro=0,
     )
+    collection = Collection.objects.create(owner=owner, name="Secret collection")
+    document = make_document(collection)
     return SimpleNamespace(
+        collection=collection.pk,
+        document=document.pk,
+        document_version=document.current_id,
         conversation=conversation.pk,
         question=question.pk,
         answer=answer.pk,
@@ -61,6 +70,25 @@ def make_objects(owner: User) -> SimpleNamespace:
     )
 
 
+def make_document(collection: Collection) -> Document:
+    """One that is ready to be read."""
+    document = Document.objects.create(collection=collection, name="secret.txt", uploader=collection.owner)
+    document.current = document.versions.create(
+        number=1,
+        sha256="0" * 64,
+        size=1,
+        media_type="text/plain",
+        file="documents/secret",
+        status=Reading.READY,
+        pages_total=1,
+    )
+    document.save()
+    storage.path_of("documents").mkdir(parents=True, exist_ok=True)
+    storage.path_of("documents/secret").write_text("Secret text")
+    Page.objects.create(version=document.current, number=1, text="Secret text")
+    return document
+
+
 def address_of(row: Row, objects: SimpleNamespace | None) -> str:
     """The route with the owner's object in it, or with one that does not exist."""
     content_type = ContentType.objects.get_for_model(Conversation).pk
@@ -74,13 +102,13 @@ def address_of(row: Row, objects: SimpleNamespace | None) -> str:
 def target_of(row: Row, objects: SimpleNamespace | None) -> object:
     if objects is not None:
         return getattr(objects, row.target)
-    return MISSING if row.target in ("session", "event", "conversation", "generation") else MISSING_NUMBER
+    return MISSING if row.target in UUIDS else MISSING_NUMBER
 
 
 def rows_of_all_tables() -> dict[str, list[tuple]]:
     tables = [
         table
-        for app in ("accounts", "inference", "admin", "auth")
+        for app in ("accounts", "embeddings", "inference", "admin", "auth")
         for table in apps.get_app_config(app).get_models(include_auto_created=True)
         if table._meta.label != "auth.Permission"
     ]

@@ -153,7 +153,9 @@ class ChatPage {
     }
   }
 
-  #post(body) {
+  #post(question) {
+    const { collection } = this.#composer;
+    const body = collection ? { ...question, collection } : question;
     return call("POST", `/conversations/${this.#conversation}/messages`, body);
   }
 
@@ -192,6 +194,7 @@ class ChatPage {
     announce(gettext("The answer is being written."));
     followGeneration(message.generation, {
       started: (event) => message.describe(fromStarted(event)),
+      sources: (event) => message.ground(event),
       text: (text) => message.grow(text),
       finished: (event, text) => this.#finish(message, event, text),
       failed: (event, text) => this.#fail(message, event, text),

@@ -125,9 +125,12 @@ export class GrowingMarkdown {
   #element;
   #open = document.createElement("div");
   #settledText = "";
+  #decorate;
 
-  constructor(element) {
+  /** `decorate(fragment)` may add to what is rendered, before it is shown. */
+  constructor(element, { decorate = () => {} } = {}) {
     this.#element = element;
+    this.#decorate = decorate;
     this.#open.className = "open-blocks";
     this.#element.replaceChildren(this.#open);
   }
@@ -138,17 +141,23 @@ export class GrowingMarkdown {
     const tail = source.slice(this.#settledText.length);
     const settled = settledLength(tail);
     if (settled) {
-      this.#open.before(renderMarkdown(tail.slice(0, settled)));
+      this.#open.before(this.#render(tail.slice(0, settled)));
       this.#settledText += tail.slice(0, settled);
     }
-    this.#open.replaceChildren(renderMarkdown(tail.slice(settled)));
+    this.#open.replaceChildren(this.#render(tail.slice(settled)));
     highlightCode(this.#element);
   }
 
   /** Render the whole text once more: a reload shows exactly this. */
   finish(text) {
-    this.#element.replaceChildren(renderMarkdown(text));
+    this.#element.replaceChildren(this.#render(text));
     return highlightCode(this.#element);
+  }
+
+  #render(text) {
+    const fragment = renderMarkdown(text);
+    this.#decorate(fragment);
+    return fragment;
   }
 }
 

@@ -7,17 +7,20 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 from rest_framework.exceptions import ValidationError
 
 from accounts.models import User
+from embeddings.models import Collection
 from inference.admission import Turn, admit
 from inference.ask import Ask
-from inference.events import Delta, Failed, Finished
+from inference.events import Delta, Event, Failed, Finished, Sources
 from inference.live import live_answers
 from inference.pipeline import answer, find_answer
 from inference.serializers import read_ask
@@ -36,6 +39,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("prompt")
         parser.add_argument("--model", help="the alias of a model; without, the site's default")
+        parser.add_argument("--collection", help="answer from its documents; a name or an id")
         parser.add_argument("--user", default=COMMAND_USER, help="in whose name (default: %(default)s)")
         parser.add_argument("--max-tokens", type=int)
         parser.add_argument("--temperature", type=float)
@@ -61,25 +65,66 @@ class Command(BaseCommand):
         turn = await admit(question, hit=hit)
         _stop_on_interrupt(turn)
         pieces: list[str] = []
-        async with aclosing(answer(turn)) as events:
+        sources: list[dict[str, Any]] = []
+        async with aclosing(_events(turn)) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     pieces.append(event.text)
                     if not as_json:
                         self.stdout.write(event.text, ending="")
                         self.stdout.flush()
+                elif isinstance(event, Sources):
+                    sources = event.sources
                 elif isinstance(event, Failed):
                     raise CommandError(event.message)
                 elif isinstance(event, Finished):
-                    self.stdout.write(_as_json("".join(pieces), event) if as_json else "")
+                    end = _as_json("".join(pieces), sources, event) if as_json else _as_lines(sources)
+                    self.stdout.write(end)
                     if event.finish_reason == "cancelled":
                         sys.exit(INTERRUPTED)
+
+
+async def _events(turn: Turn) -> AsyncGenerator[Event, None]:
+    """The events of the answer as they come; closing it stops the answer."""
+    told: asyncio.Queue[Event | None] = asyncio.Queue()
+    work = asyncio.create_task(answer(turn, told.put_nowait))
+    work.add_done_callback(lambda _: told.put_nowait(None))
+    try:
+        while (event := await told.get()) is not None:
+            yield event
+        await work
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
 
 
 def _read_ask(options: dict[str, Any]) -> Ask:
     names = ("prompt", "model", "max_tokens", "temperature", "seed")
     data = {name: options[name] for name in names if options[name] is not None}
-    return read_ask(data, _user(options["user"]), door="command", listed=False)
+    user = _user(options["user"])
+    if options["collection"]:
+        data["collection"] = str(_collection(user, options["collection"]).pk)
+    return read_ask(data, user, door="command", listed=False)
+
+
+def _collection(user: User, name: str) -> Collection:
+    """The one that `user` may read by this name, their own before others', or by this id."""
+    visible = Collection.objects.visible_to(user)
+    named = sorted(visible.filter(name=name), key=lambda found: found.owner_id != user.pk)
+    if not named and (pk := _uuid(name)):
+        named = list(visible.filter(pk=pk))
+    if not named:
+        raise CommandError(
+            f"{user} may read no collection named {name}. --user says in whose name the question is asked."
+        )
+    return named[0]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _explain(error: Exception) -> str:
@@ -93,9 +138,21 @@ def _stop_on_interrupt(turn: Turn) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, live_answers.stop, turn.generation.pk)
 
 
-def _as_json(text: str, end: Finished) -> str:
+def _as_lines(sources: list[dict[str, Any]]) -> str:
+    """The end of the answer's line, and below it what it stands on."""
+    lines = (f"[{source['n']}] {_place(source)}" for source in sources)
+    return "\n".join(("", *lines))
+
+
+def _place(source: dict[str, Any]) -> str:
+    page = f", page {source['page']}" if source["page"] is not None else ""
+    return f"{source['title']}{page}"
+
+
+def _as_json(text: str, sources: list[dict[str, Any]], end: Finished) -> str:
     data = {
         "text": text,
+        "sources": sources,
         "finish_reason": end.finish_reason,
         "usage": end.usage,
         "latency_ms": end.latency_ms,

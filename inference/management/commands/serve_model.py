@@ -137,6 +137,7 @@ def run(model: Any, listener: socket.socket) -> None:
 
     from embeddings.embedder import Embedder
     from embeddings.encoder import load_encoder
+    from embeddings.indexes.server import IndexService
     from inference.engine.server import make_app
 
     if model is None or model.engine != "torch":
@@ -146,7 +147,7 @@ def run(model: Any, listener: socket.socket) -> None:
     name = settings.EMBEDDING_MODEL
     embedder = Embedder(name, lambda: load_encoder(name, device=settings.DEVICE))
     config = uvicorn.Config(
-        make_app(model, embedder),
+        make_app(model, embedder, IndexService(embedder, settings.INDEX_ROOT)),
         log_config=None,
         access_log=False,
         proxy_headers=False,

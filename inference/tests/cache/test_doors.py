@@ -19,7 +19,7 @@ from inference.hit_rows import write
 from inference.hit_writer import hit_writer
 from inference.hits import QuickHit
 from inference.models import ChatModelConfig, Conversation, Generation, Message, ModelFallback, Status
-from inference.pipeline import complete, find_answer, stream
+from inference.pipeline import complete, find_answer
 from inference.providers import reset_providers, scripted
 from inference.providers.base import ChatMessage
 from inference.providers.scripted import Script
@@ -329,14 +329,14 @@ class TestSingleFlight:
 
     async def test_who_reads_slowly_keeps_nobody_waiting(self, alice):
         scripted.play(Script(pieces=PIECES))
-        slow = stream(Ask(user=alice, door="test", prompt=QUESTION))
+        slow = sse(await post(alice, "/api/predict/stream", {"prompt": QUESTION}))
         await anext(slow)
         quick = await complete(Ask(user=alice, door="test", prompt=QUESTION))
 
         assert quick.text == "".join(PIECES)
         assert quick.end.cache == "l1"
         assert calls() == 1
-        await slow.aclose()
+        assert "".join([event["text"] async for event in slow if event["type"] == "delta"]) == quick.text
 
     async def test_who_is_stopped_while_waiting_has_cost_nothing(self, alice):
         await ChatModelConfig.objects.all().aupdate(input_price=100, output_price=100)
@@ -372,6 +372,11 @@ class TestSingleFlight:
 
 
 class TestClearing:
+    @pytest.fixture(autouse=True)
+    def _no_other_process(self, monkeypatch):
+        """Nobody has to be waited for: test_processes.py has two."""
+        monkeypatch.setattr("inference.cache.levels.MOST_SECONDS", 0)
+
     async def test_nothing_from_before_is_told(self, alice, settings):
         await ask(alice)
         await clear_cache()

@@ -51,7 +51,7 @@ class TestValues:
     @pytest.mark.parametrize(
         ("old", "new"),
         [
-            ('"schema":1', '"schema":2'),
+            ('"schema":2', '"schema":1'),
             ('"text":"Hello there"', '"text":7'),
             ('"delta_lengths":[11]', '"delta_lengths":[10]'),
             ('"finish_reason"', '"reason"'),

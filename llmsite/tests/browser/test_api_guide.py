@@ -35,6 +35,7 @@ SHOWN = {
     "With Anthropic's SDK": ["This is a scripted answer"],
     "From a page elsewhere": [r"^\d+ This is a scripted answer"],
     "Embeddings": [r'"embeddings": \[\[.*\], \[.*\]\]'],
+    "Answers from documents": [r'"answered": false', r'"sources": \[\]', r'"confidence_score": 0'],
     "Ask once": [r'(?s)"id": ("[0-9a-f-]{36}").*\n.*"id": \1'],
 }
 
@@ -86,7 +87,7 @@ async def key(transactional_db, site, alice):
         ChatModelConfig.objects.create(
             alias=alias, provider="scripted", provider_model="scripted", is_default=True
         )
-        return create_key(alice, "My program", scopes=["chat", "embed"])[1]
+        return create_key(alice, "My program", scopes=["chat", "embed", "documents"])[1]
 
     return await sync_to_async(make)()
 

@@ -29,6 +29,8 @@ export class Composer {
 
   get text() { return this.#field.value; }
   get model() { return this.#form.elements.model.value; }
+  /** The id of the collection to answer from; empty without one. */
+  get collection() { return this.#form.elements.collection?.value ?? ""; }
   get isBusy() { return this.#form.dataset.busy === "true"; }
 
   set text(value) {

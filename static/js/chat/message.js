@@ -2,6 +2,7 @@
 // the same template; the attributes of the element are the state, so both end up alike.
 
 import { GrowingMarkdown } from "../markdown.js";
+import { linkCitations, showSources } from "./citations.js";
 
 const RENDER_EVERY = 80; // milliseconds
 const SHORTEST_MEASURED = 0.1; // seconds of writing from which a speed is shown
@@ -11,6 +12,7 @@ const BROKEN = ["failed", "cut", "interrupted"];
 export class Message {
   #element;
   #body;
+  #sources;
   #text;
   #growing = null;
   #timer = null;
@@ -18,6 +20,7 @@ export class Message {
   constructor(element) {
     this.#element = element;
     this.#body = element.querySelector(".message-body");
+    this.#sources = element.querySelector(".sources");
     this.#text = this.#body.textContent;
     this.#showState();
   }
@@ -33,6 +36,7 @@ export class Message {
     const message = new Message(element);
     message.identify(data);
     if (data.generation) message.describe(fromGeneration(data.generation));
+    if (data.generation?.grounding) message.ground(data.generation.grounding);
     return message;
   }
 
@@ -70,23 +74,34 @@ export class Message {
     return link;
   }
 
+  /** Show what the answer stands on in documents; numbers in brackets lead to its sources from now on. */
+  ground({ answered, extract, sources }) {
+    showSources(this.#sources, sources);
+    const grounding = answered ? "passages" : "nothing";
+    this.describe({ grounding: extract ? "extract" : grounding });
+  }
+
   /** Replace the stored text by its Markdown. A question stays as it was typed. */
   render() {
     if (this.role !== "assistant" || this.isRunning || this.#body.dataset.rendered) return;
     this.#body.dataset.rendered = "true";
-    this.#growing ??= new GrowingMarkdown(this.#body);
-    this.#growing.finish(this.#text);
+    this.#markdown.finish(this.#text);
   }
 
   /** Show the text of a running answer so far, at most every 80 ms. */
   grow(text) {
     this.#text = text;
-    this.#growing ??= new GrowingMarkdown(this.#body);
     this.#timer ??= setTimeout(() => {
       this.#timer = null;
-      this.#growing.update(this.#text);
+      this.#markdown.update(this.#text);
     }, RENDER_EVERY);
     if (this.#element.dataset.status === "queued") this.describe({ status: "streaming" });
+  }
+
+  get #markdown() {
+    const decorate = (fragment) => linkCitations(fragment, this.#sources);
+    this.#growing ??= new GrowingMarkdown(this.#body, { decorate });
+    return this.#growing;
   }
 
   /** Show the whole text of an answer that has ended. */
@@ -154,9 +169,14 @@ export function fromFinished(event) {
   };
 }
 
+// Where the documents answer themselves, or have no answer, no model is asked, and a note of its own says so.
+function isOfModel({ grounding }) {
+  return grounding !== "extract" && grounding !== "nothing";
+}
+
 function notes(facts) {
   const lines = [];
-  if (facts.requestedModel) {
+  if (facts.requestedModel && isOfModel(facts)) {
     const names = { model: facts.model, requested: facts.requestedModel };
     lines.push(interpolate(gettext("Answered by %(model)s in place of %(requested)s."), names, true));
   }
@@ -173,7 +193,7 @@ function notes(facts) {
 }
 
 function figures(facts) {
-  const parts = [facts.model];
+  const parts = isOfModel(facts) ? [facts.model] : [];
   if (facts.inputTokens && facts.outputTokens) {
     const counts = { input: number(facts.inputTokens), output: number(facts.outputTokens) };
     parts.push(interpolate(gettext("%(input)s tokens in, %(output)s out"), counts, true));

@@ -6,9 +6,9 @@ const FIRST_WAIT = 1_000; // milliseconds, doubled with each attempt
 const LONGEST_WAIT = 30_000;
 
 /**
- * Follows a generation from its first event. Handlers: `started(event)`, `text(soFar)`, `finished(event)`,
- * `failed(event)`, `connected()`, `disconnected()`. Returns a function that stops following;
- * the generation itself goes on. `shownLength` is how much of the text the page shows already.
+ * Follows a generation from its first event. Handlers: `started(event)`, `sources(event)`, `text(soFar)`,
+ * `finished(event)`, `failed(event)`, `connected()`, `disconnected()`. Returns a function that stops
+ * following; the generation itself goes on. `shownLength` is how much of the text the page shows already.
  */
 export function followGeneration(id, handlers, { shownLength = 0 } = {}) {
   let source = null;
@@ -27,6 +27,7 @@ export function followGeneration(id, handlers, { shownLength = 0 } = {}) {
       handlers.connected();
     });
     source.addEventListener("started", (event) => takeNew(event, handlers.started));
+    source.addEventListener("sources", (event) => takeNew(event, handlers.sources));
     source.addEventListener("delta", (event) => takeNew(event, (data) => takeText(data.text)));
     source.addEventListener("finished", (event) => takeNew(event, (data) => end(() => handlers.finished(data, text))));
     source.addEventListener("failure", (event) => takeNew(event, (data) => end(() => handlers.failed(data, text))));

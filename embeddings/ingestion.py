@@ -1,0 +1,267 @@
+"""From a stored file to something that is searched, in steps.
+
+    stored → parsed (pages) → chunked (chunks) → embedded (vectors) → indexed → committed (searched)
+
+Each step is committed together with its rows, so a worker that is killed leaves a version whose next step any
+worker can do. Until the last one readers see the version before; then its place is taken in one transaction.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from asgiref.sync import async_to_sync
+from django.db import transaction
+from django.utils import timezone
+from django_tasks import TaskResult, TaskResultStatus, task
+
+from embeddings import client, storage
+from embeddings.chunking import CHUNKER, chunk
+from embeddings.deletion import clear_up
+from embeddings.failures import INTERNAL
+from embeddings.indexes.client import sync
+from embeddings.indexes.rows import index_for
+from embeddings.language import detect
+from embeddings.models import (
+    Chunk,
+    Collection,
+    Document,
+    DocumentVersion,
+    Page,
+    SearchIndex,
+    Status,
+    Step,
+)
+from embeddings.models.documents import RUNNING
+from embeddings.parsing import ParsingFailed, Reason, parse
+from llmsite.core import bulk
+from llmsite.core.disk import telling_when_full
+from llmsite.core.errors import DiskFull, EmbedderUnavailable
+from llmsite.core.worker import TaskLost, TryLater, checkpoint, is_last_try
+
+log = structlog.get_logger("llmsite.ingestion")
+
+CHUNKS_AT_ONCE = 64
+RETRY_SECONDS = 5.0
+
+# How far a version is, in percent, when a step is done; embedding counts from one to the next.
+PARSED, CHUNKED, EMBEDDED, INDEXED = 10, 15, 95, 98
+
+
+@task()
+def ingest_version(pk: str) -> None:
+    """Do all steps of a version that are not done yet."""
+    ingest(UUID(pk))
+
+
+def ingest(pk: UUID) -> None:
+    """As far as it comes. What cannot be read is marked as failed.
+
+    What may pass is raised, to be tried again: TryLater, ParsingFailed, DiskFull; and TaskLost.
+    """
+    work = _take(pk)
+    if work is None:
+        return
+    try:
+        with telling_when_full():
+            _do_steps(work)
+    except EmbedderUnavailable as error:
+        raise TryLater(error.retry_after or RETRY_SECONDS, "embedder_unavailable") from error
+    except (ParsingFailed, DiskFull) as error:
+        code = error.code if isinstance(error, ParsingFailed) else Reason.DISK_FULL.value
+        is_final = isinstance(error, ParsingFailed) and not error.retryable
+        if not is_final and not is_last_try():
+            raise
+        log.warning("document_failed", version=str(pk), code=code, detail=getattr(error, "detail", ""))
+        work.fail(code)
+
+
+def note_failed_task(*, task_result: TaskResult, **_signal: object) -> None:
+    """A receiver of `task_finished`: the version of a task that failed for another reason has failed too."""
+    if task_result.status != TaskResultStatus.FAILED or task_result.task.func is not ingest_version.func:
+        return
+    died = task_result.errors[0].exception_class_path.endswith(".WorkerDied")
+    _mark_failed(UUID(task_result.args[0]), Reason.CRASHED.value if died else INTERNAL)
+
+
+def _mark_failed(pk: UUID, code: str) -> None:
+    versions = DocumentVersion.objects.running().filter(pk=pk)
+    versions.update(status=Status.FAILED, error=code, claim=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A version, and the claim under which this worker changes it."""
+
+    version: DocumentVersion
+    claim: UUID
+
+    @property
+    def collection(self) -> UUID:
+        return self.version.document.collection_id
+
+    def save(self, **values: Any) -> None:
+        """Change the version's row. Raises TaskLost where another worker has it, or nobody wants it now."""
+        own = DocumentVersion.objects.running().filter(
+            pk=self.version.pk,
+            claim=self.claim,
+            document__deleting_at=None,
+            document__collection__deleting_at=None,
+        )
+        if not own.update(**values):
+            raise TaskLost
+        for name, value in values.items():
+            setattr(self.version, name, value)
+
+    def fail(self, code: str) -> None:
+        # Nothing of it will be searched.
+        with transaction.atomic():
+            self.save(status=Status.FAILED, error=code, claim=None)
+            self.version.pages.all().delete()
+            self.version.chunks.all().delete()
+
+
+def _take(pk: UUID) -> _Work | None:
+    """Claim a version; from then on whoever had it changes nothing. None where there is nothing to do."""
+    claim = uuid4()
+    if not DocumentVersion.objects.filter(pk=pk, status__in=RUNNING).update(claim=claim):
+        return None
+    versions = DocumentVersion.objects.select_related("document")
+    return _Work(versions.get(pk=pk), claim)
+
+
+def _do_steps(work: _Work) -> None:
+    order = list(Step)
+    for step, do in _STEPS.items():
+        if order.index(Step(work.version.step)) < order.index(step):
+            checkpoint()
+            do(work)
+
+
+# --- The steps --------------------------------------------------------------------------------------
+
+
+def _parse(work: _Work) -> None:
+    work.save(status=Status.PARSING)
+    parsed = parse(storage.path_of(work.version.file), work.version.media_type)
+    text = "\n".join(page.text for page in parsed.pages)
+    if not text.strip():
+        raise ParsingFailed(Reason.EMPTY)
+    rows = [
+        {"version_id": work.version.pk, "number": page.number, "text": page.text, "headings": page.headings}
+        for page in parsed.pages
+    ]
+    with transaction.atomic():
+        work.save(
+            step=Step.PARSED,
+            status=Status.EMBEDDING,
+            progress=PARSED,
+            is_paged=parsed.is_paged,
+            title=parsed.title[:255],
+            pages_total=len(rows),
+            characters=len(text),
+            language=detect(text),
+        )
+        bulk.insert(Page, rows)
+
+
+def _chunk(work: _Work) -> None:
+    index = _index_of(work.collection)
+    pieces = chunk(list(work.version.pages.order_by("number")))
+    if not pieces:
+        raise ParsingFailed(Reason.EMPTY)
+    rows = [
+        {
+            "ordinal": ordinal,
+            "page": piece.page,
+            "start": piece.start,
+            "end": piece.end,
+            "heading": piece.heading[:300],
+            "text": piece.text,
+        }
+        for ordinal, piece in enumerate(pieces)
+    ]
+    with transaction.atomic():
+        work.save(step=Step.CHUNKED, progress=CHUNKED)
+        bulk.insert(Chunk, rows, common={"index_id": index.pk, "version_id": work.version.pk})
+
+
+def _embed(work: _Work) -> None:
+    total = work.version.chunks.count()
+    left = work.version.chunks.filter(vector=None).select_related("index").order_by("ordinal")
+    while batch := list(left[:CHUNKS_AT_ONCE]):
+        checkpoint()
+        found = _encode([passage(one) for one in batch])
+        if found.model != batch[0].index.embedder:
+            _chunk_again(work)
+            return
+        for one, vector in zip(batch, found.vectors, strict=True):
+            one.vector = struct.pack(f"<{len(vector)}e", *vector)
+        done = total - left.count() + len(batch)
+        with transaction.atomic():
+            work.save(progress=CHUNKED + (EMBEDDED - CHUNKED) * done // total)
+            Chunk.objects.bulk_update(batch, ["vector"])
+    work.save(step=Step.EMBEDDED, progress=EMBEDDED)
+
+
+def _chunk_again(work: _Work) -> None:
+    """Another encoder has come meanwhile: vectors of two do not go together."""
+    with transaction.atomic():
+        work.save(step=Step.PARSED, progress=PARSED)
+        work.version.chunks.all().delete()
+    _chunk(work)
+    _embed(work)
+
+
+def _index(work: _Work) -> None:
+    sync(work.collection)
+    work.save(step=Step.INDEXED, progress=INDEXED)
+
+
+@transaction.atomic
+def _commit(work: _Work) -> None:
+    """Readers see this version from here on, and those before are gone, also one that is still on its way."""
+    version = work.version
+    document = Document.objects.select_for_update().get(pk=version.document_id)
+    work.save(step=Step.COMMITTED, status=Status.READY, progress=100, ready_at=timezone.now(), claim=None)
+    Document.objects.filter(pk=document.pk).update(current=version, title=version.title)
+    Collection.objects.filter(pk=document.collection_id).bump()
+    older = document.versions.filter(number__lt=version.number)
+    if files := list(older.values_list("file", flat=True)):
+        clear_up.enqueue(str(document.collection_id), files)
+        older.delete()
+
+
+_STEPS: dict[Step, Callable[[_Work], None]] = {
+    Step.PARSED: _parse,
+    Step.CHUNKED: _chunk,
+    Step.EMBEDDED: _embed,
+    Step.INDEXED: _index,
+    Step.COMMITTED: _commit,
+}
+
+
+# --- What they use ----------------------------------------------------------------------------------
+
+
+def passage(chunk: Chunk) -> str:
+    """What the encoder reads of a chunk."""
+    return chunk.text
+
+
+def _encode(texts: Sequence[str]) -> client.Embeddings:
+    return async_to_sync(client.embed)(texts, kind="passage")
+
+
+def _index_of(collection: UUID) -> SearchIndex:
+    """Where new chunks of a collection belong: the index of the encoder that runs."""
+    encoder = _encode(["."])
+    return index_for(
+        Collection.objects.get(pk=collection),
+        embedder=encoder.model,
+        dimensions=encoder.dimensions,
+        chunker=CHUNKER,
+    )

@@ -1,0 +1,129 @@
+"""Documents cut and embedded anew, beside what is searched, which then changes in one transaction.
+
+It is done from the stored pages. The rows of the new SearchIndex are the state: a version is in it whole or
+not at all, and whoever begins again goes on with those it lacks. Documents that come meanwhile are put
+there by their ingestion, which asks the same encoder.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import structlog
+from asgiref.sync import async_to_sync
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, QuerySet
+
+from embeddings import client
+from embeddings.chunking import CHUNKER, chunk
+from embeddings.indexes import client as indexes
+from embeddings.indexes.rows import index_for
+from embeddings.ingestion import passage
+from embeddings.models import Chunk, Collection, DocumentVersion, IndexStatus, SearchIndex
+from embeddings.models.documents import RUNNING
+
+log = structlog.get_logger(__name__)
+
+TEXTS_AT_ONCE = 64
+DELETED_AT_ONCE = 5000
+
+Progress = Callable[[int, int], object]
+"""Told how many versions are done, and how many there are to do."""
+
+
+def rebuild(collection: Collection, *, progress: Progress = lambda _done, _total: None) -> bool:
+    """Bring a collection to the encoder that runs and to the chunker of now; whether that was anything to do.
+
+    Raises EmbedderUnavailable; called again, it goes on where it was.
+    """
+    encoder = async_to_sync(client.embed)(["."])
+    index = index_for(collection, embedder=encoder.model, dimensions=encoder.dimensions, chunker=CHUNKER)
+    is_due = index.status != IndexStatus.ACTIVE
+    while is_due:
+        _fill(index, progress)
+        # So that the first search after the change finds its index ready.
+        indexes.sync(collection.pk)
+        is_due = not swap(index)
+    is_old = _drop_others(index)
+    if is_old:
+        indexes.sync(collection.pk)
+    return is_old
+
+
+def lacking(index: SearchIndex) -> QuerySet[DocumentVersion]:
+    """The versions that are shown, and of which `index` has nothing yet."""
+    there = Chunk.objects.filter(index=index, version=OuterRef("pk"))
+    shown = DocumentVersion.objects.current().filter(document__collection=index.collection_id)
+    return shown.filter(~Exists(there)).order_by("pk")
+
+
+@transaction.atomic
+def swap(index: SearchIndex) -> bool:
+    """Search in `index` from now on, unless it still lacks a version."""
+    # Whoever shows or hides a version changes this row too, and waits.
+    Collection.objects.select_for_update().get(pk=index.collection_id)
+    if lacking(index).exists():
+        return False
+    others = SearchIndex.objects.filter(collection=index.collection_id, status=IndexStatus.ACTIVE)
+    others.exclude(pk=index.pk).update(status=IndexStatus.BUILDING)
+    SearchIndex.objects.filter(pk=index.pk).update(status=IndexStatus.ACTIVE)
+    Collection.objects.filter(pk=index.collection_id).bump()
+    log.info("index_swapped", collection=str(index.collection_id), embedder=index.embedder)
+    return True
+
+
+def _fill(index: SearchIndex, progress: Progress) -> None:
+    todo = list(lacking(index).values_list("pk", flat=True))
+    for done, pk in enumerate(todo):
+        progress(done, len(todo))
+        _put(index, pk)
+    progress(len(todo), len(todo))
+
+
+def _put(index: SearchIndex, pk: UUID) -> None:
+    """All chunks of one version. Does nothing where it is gone, or somebody else was faster."""
+    version = DocumentVersion.objects.filter(pk=pk).first()
+    if version is None:
+        return
+    chunks = [
+        Chunk(
+            index=index,
+            version=version,
+            ordinal=ordinal,
+            page=piece.page,
+            start=piece.start,
+            end=piece.end,
+            heading=piece.heading[:300],
+            text=piece.text,
+        )
+        for ordinal, piece in enumerate(chunk(list(version.pages.order_by("number"))))
+    ]
+    for start in range(0, len(chunks), TEXTS_AT_ONCE):
+        _embed(chunks[start : start + TEXTS_AT_ONCE])
+    try:
+        with transaction.atomic():
+            Chunk.objects.bulk_create(chunks, batch_size=500)
+    except IntegrityError as error:
+        log.info("version_not_rebuilt", version=str(pk), reason=str(error))
+
+
+def _embed(chunks: Sequence[Chunk]) -> None:
+    found = async_to_sync(client.embed)([passage(one) for one in chunks], kind="passage")
+    for one, vector in zip(chunks, found.vectors, strict=True):
+        one.vector = struct.pack(f"<{len(vector)}e", *vector)
+
+
+def _drop_others(index: SearchIndex) -> bool:
+    """Remove the indexes that are not searched any more; whether there were any.
+
+    What a running ingestion has there stays: it notices that the encoder is another one, and goes on anew.
+    """
+    others = SearchIndex.objects.filter(collection=index.collection_id).exclude(pk=index.pk)
+    found = list(others)
+    for other in found:
+        idle = Chunk.objects.filter(index=other).exclude(version__status__in=RUNNING)
+        while some := list(idle.values_list("pk", flat=True)[:DELETED_AT_ONCE]):
+            Chunk.objects.filter(pk__in=some).delete()
+        if not other.chunks.exists():
+            other.delete()
+    return bool(found)

@@ -1,0 +1,117 @@
+"""The index of words."""
+
+import re
+from uuid import uuid4
+
+import pytest
+
+from embeddings.indexes.lexical import LexicalIndex, Text
+
+
+def index_of(*texts, language="en", folder=None):
+    """An index of one document; the chunks count from 1."""
+    index = LexicalIndex(folder)
+    version = uuid4()
+    index.change(add=[Text(version, language, list(enumerate(texts, start=1)))])
+    return index, version
+
+
+def found(index, question):
+    return [match.chunk for match in index.search(question, 10)]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "question"),
+    [
+        ("en", "The dogs were running home.", "Did a dog run?"),
+        ("es", "Los niños corrían por las calles.", "¿Quién corre en la calle? ¿Un niño?"),
+        ("es", "La canción de Málaga", "CANCION DE MALAGA"),
+        ("de", "Die Häuser der Stadt", "ein haus in städten"),
+        ("pl", "Zażółć gęślą jaźń", "zażółć jaźń"),
+        ("zh", "北京是中国的首都", "中国首都在哪里"),
+        ("", "Nobody knows this tongue", "TONGUE"),
+    ],
+)
+def test_words_are_found_in_their_other_forms(language, text, question):
+    index, _ = index_of("xyz", text, language=language)
+
+    assert found(index, question) == [2]
+
+
+@pytest.mark.parametrize("question", ["the of and", "", "   ", "?!", "zebra"])
+def test_what_says_nothing_or_is_nowhere_finds_nothing(question):
+    index, _ = index_of("The cat of the house and the dog")
+
+    assert found(index, question) == []
+
+
+@pytest.mark.parametrize(
+    "question", ['cat AND "dog', "cat:dog^9", "(cat", "+cat -dog", "cat*~2 [a TO b]", "en:cat", "\\cat/ {}"]
+)
+def test_a_question_is_words_and_never_a_query(question):
+    index, _ = index_of("A cat sleeps", "A bird sings")
+
+    assert found(index, question) == [1]
+
+
+def test_who_says_more_of_it_comes_first_and_scores_are_shares():
+    index, _ = index_of("blue whale", "blue blue car", "green car", "old tree", "blue whale song in the sea")
+
+    matches = index.search("the song of a blue whale", 10)
+
+    assert [match.chunk for match in matches] == [5, 1, 2]
+    assert all(0 < match.score <= 1 for match in matches)
+
+
+def test_each_language_is_asked_in_its_own_way():
+    index = LexicalIndex()
+    index.change(
+        add=[Text(uuid4(), "en", [(1, "running dogs")]), Text(uuid4(), "es", [(2, "perros corriendo")])]
+    )
+
+    assert (found(index, "dog"), found(index, "perro")) == ([1], [2])
+
+
+def test_versions_come_and_go():
+    index, (first, second) = LexicalIndex(), (uuid4(), uuid4())
+    index.change(add=[Text(first, "en", [(1, "one cat")]), Text(second, "en", [(7, "two cats")])])
+    assert (dict(index.held()), len(index)) == ({first: 1, second: 7}, 2)
+    index.change(remove=[first])
+    assert (dict(index.held()), found(index, "cat")) == ({second: 7}, [7])
+    index.change(add=[Text(second, "en", [(9, "three cats")])], remove=[first])
+    assert (dict(index.held()), found(index, "cat")) == ({second: 9}, [9])
+
+
+def test_it_outlives_the_process(tmp_path):
+    index, version = index_of("a cat", "a dog", folder=tmp_path)
+    del index
+    again = LexicalIndex(tmp_path)
+
+    assert (dict(again.held()), found(again, "dogs")) == ({version: 1}, [2])
+
+
+@pytest.mark.parametrize("pattern", ["*.term", "*.idx", "*.fast", "meta.json"])
+def test_a_damaged_file_makes_it_start_anew(tmp_path, pattern):
+    index_of("a cat", folder=tmp_path)
+    path = next(tmp_path.rglob(pattern))
+    content = bytearray(path.read_bytes())
+    content[1] ^= 0xFF
+    path.write_bytes(content)
+
+    assert dict(LexicalIndex(tmp_path).held()) == {}
+
+
+def test_a_missing_file_makes_it_start_anew(tmp_path):
+    index_of("a cat", folder=tmp_path)
+    for path in tmp_path.rglob("*.term"):
+        path.unlink()
+
+    assert dict(LexicalIndex(tmp_path).held()) == {}
+
+
+def test_no_word_of_a_document_lies_on_the_disk():
+    index, _ = index_of("xylophone canary")
+    terms = [term for term, _ in index._searcher.terms_with_prefix("en", "")]
+
+    assert len(terms) == 2
+    assert all(re.fullmatch("[0-9a-f]{16}", term) for term in terms)

@@ -1,0 +1,31 @@
+"""The process `worker`: what takes longer than a request may."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from embeddings import storage
+from llmsite.core.worker import Worker, forget_ended_tasks
+
+HOUR = 3600.0
+
+
+class Command(BaseCommand):
+    help = "Read documents, delete what is to be deleted: run the tasks that wait in the database."
+    # As for serve_web: the checks run in `make lint` and at deployment.
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        worker = Worker(chores=[(HOUR, forget_ended_tasks), (HOUR, storage.sweep)])
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            # A second signal is from somebody who does not want to wait.
+            signal.signal(number, signal.SIG_DFL)
+            worker.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        self.stdout.write("worker waits for tasks")
+        worker.run()
