@@ -101,6 +101,30 @@ async def test_what_the_documents_do_not_say_no_model_is_asked(alice, foxes):
     )
 
 
+async def test_a_model_is_given_what_fits_and_only_that_is_told(alice, foxes, library):
+    for number in range(4):
+        await sync_to_async(library.add)(foxes, f"{FOX} " * 10, title=f"More {number}")
+    # A quarter of this, 300 words, holds the short passage and one of the long ones.
+    await ChatModelConfig.objects.filter(alias="scripted").aupdate(context_window=1200, max_tokens=100)
+
+    told = await answer(alice, collection=str(foxes.pk))
+
+    assert [source["title"] for source in told["sources"]] == ["Foxes", "More 0"]
+    [call] = scripted.calls
+    assert call.request.messages[-1].content.count("] from “") == 2
+
+
+async def test_what_the_documents_answer_themselves_needs_no_budget(alice, foxes):
+    await ChatModelConfig.objects.filter(alias="scripted").aupdate(input_price=1, output_price=10)
+    alice.monthly_budget_micro = 100
+    await alice.asave()
+
+    assert (await query(alice, collection=str(foxes.pk))).status_code == 429
+    assert not (await answer(alice, NOT_THERE, collection=str(foxes.pk)))["answered"]
+    assert (await LedgerEntry.objects.aget()).cost_micro == 0
+    assert not await Reservation.objects.aexists()
+
+
 async def test_nobody_without_documents_gets_an_answer(bob, library):
     told = await answer(bob)
 
