@@ -221,10 +221,24 @@ def _index(work: _Work) -> None:
     work.save(step=Step.INDEXED, progress=INDEXED)
 
 
-@transaction.atomic
 def _commit(work: _Work) -> None:
     """Readers see this version from here on, and those before are gone, also one that is still on its way."""
+    index = _index_of(work.collection)
+    while not _show(work, index):
+        # Another index took the place of the one that it was put into, which was not searched again.
+        _chunk_again(work)
+        _index(work)
+        index = _index_of(work.collection)
+
+
+@transaction.atomic
+def _show(work: _Work, index: SearchIndex) -> bool:
+    """False, and nothing done, where the version has no chunks in `index`."""
     version = work.version
+    # Whoever changes the index of a collection changes this row too, and waits.
+    Collection.objects.select_for_update().get(pk=work.collection)
+    if not version.chunks.filter(index=index).exists():
+        return False
     document = Document.objects.select_for_update().get(pk=version.document_id)
     work.save(step=Step.COMMITTED, status=Status.READY, progress=100, ready_at=timezone.now(), claim=None)
     Document.objects.filter(pk=document.pk).update(current=version, title=version.title)
@@ -233,6 +247,7 @@ def _commit(work: _Work) -> None:
     if files := list(older.values_list("file", flat=True)):
         clear_up.enqueue(str(document.collection_id), files)
         older.delete()
+    return True
 
 
 _STEPS: dict[Step, Callable[[_Work], None]] = {

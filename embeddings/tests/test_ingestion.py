@@ -210,6 +210,19 @@ class TestTheEncoder:
         assert {chunk.index.embedder for chunk in Chunk.objects.all()} == {"another"}
 
 
+def test_an_index_that_changes_before_the_last_step_is_not_missed(
+    client, parsed, model_process, encoder, monkeypatch
+):
+    """A rebuild that ends between the vectors and the last step has not seen this version."""
+    pk = upload(client).json()["id"]
+    monkeypatch.setattr(ingestion, "sync", lambda _collection: setattr(encoder, "name", "another"))
+
+    work()
+
+    assert shown(client, pk)["status"] == "ready"
+    assert {chunk.index.embedder for chunk in Chunk.objects.all()} == {"another"}
+
+
 def test_many_chunks_are_embedded_in_batches_and_progress_shows(
     client, parsed, model_process, encoder, monkeypatch
 ):
