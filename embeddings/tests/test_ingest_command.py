@@ -8,10 +8,12 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from embeddings import deletion, ingestion
+from embeddings.indexes.client import sync
 from embeddings.management.commands import ingest as module
 from embeddings.models import Collection, Document
 from embeddings.parsing import ParsingFailed, Reason
 from llmsite.core.worker import Worker
+from llmsite.testing.site import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +82,8 @@ def test_what_is_over_the_quota_is_refused_too(alice, folder, model_process, set
     assert len([path for path in settings.MEDIA_ROOT.rglob("*") if path.is_file()]) == 1
 
 
-def test_it_says_when_the_model_process_is_away(alice, folder, model_process, settings, monkeypatch):
+def test_it_says_when_the_model_process_goes_away(alice, folder, model_process, settings, monkeypatch):
+    monkeypatch.setattr("embeddings.at_hand.answers", lambda _url: True)
     url, settings.MODEL_URL = settings.MODEL_URL, "http://127.0.0.1:9"
     monkeypatch.setattr(ingestion, "RETRY_SECONDS", 0)
     monkeypatch.setattr("llmsite.core.errors.EmbedderUnavailable.retry_after", None)
@@ -96,6 +99,21 @@ def test_it_says_when_the_model_process_is_away(alice, folder, model_process, se
 
     assert problem == ""
     assert "The model process is away" in err
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_no_model_process_runs_it_has_an_encoder_and_indexes_of_its_own(
+    alice, folder, encoder, settings, monkeypatch, tmp_path
+):
+    settings.MODEL_URL = f"http://127.0.0.1:{free_port()}"
+    settings.INDEX_ROOT = tmp_path / "indexes"
+    monkeypatch.setattr("embeddings.encoder.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(ingestion, "sync", sync)
+
+    _out, _err, problem = run(folder / "fox.txt", "--collection", "Papers")
+
+    assert problem == ""
+    assert (settings.INDEX_ROOT / str(Collection.objects.get().pk)).is_dir()
 
 
 @pytest.mark.parametrize(

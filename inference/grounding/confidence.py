@@ -50,7 +50,10 @@ class Fit:
         return 1 / (1 + math.exp(-max(-50.0, min(50.0, weight))))
 
 
-FITS = {"all-MiniLM-L6-v2": Fit(-10.90, 11.35, 7.66, 3.86)}
+FITS = {
+    "all-MiniLM-L6-v2": Fit(-10.90, 11.35, 7.66, 3.86),
+    "multilingual-e5-small": Fit(-84.92, 96.38, 6.72, 2.48),
+}
 """By encoder: cosines of one say little about those of another."""
 
 BY_WORDS_ALONE = Fit(-6.35, 0.0, 9.79, 3.91)

@@ -16,6 +16,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts.models import User
 from embeddings import failures
+from embeddings.at_hand import model_process
+from embeddings.errors import EncoderError
 from embeddings.intake import TakenIn, take_in
 from embeddings.models import Collection, DocumentVersion, Status
 from embeddings.models.documents import RUNNING
@@ -55,7 +57,8 @@ class _File:
 
 class Command(BaseCommand):
     help = (
-        "Make documents of files and folders, and wait until they can be searched. Needs no running worker."
+        "Make documents of files and folders, and wait until they can be searched. "
+        "Needs no other process of the site; those that run do their part."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -69,7 +72,11 @@ class Command(BaseCommand):
         paths = list(_files(options["paths"]))
         collection = _collection(owner, options["collection"])
         files = [self._take_in(_File(path), owner, collection) for path in paths]
-        self._work(files)
+        try:
+            with model_process():
+                self._work(files)
+        except EncoderError as error:
+            raise CommandError(str(error)) from error
         self._tell(files, as_json=options["json"])
         if bad := sum(file.is_bad for file in files):
             raise CommandError(f"{bad} of {len(files)} files did not become documents; the list says why.")
