@@ -10,8 +10,11 @@ ALIAS = "older"
 
 
 @pytest.fixture
-def older(django_db_blocker):
-    """A database of its own, in memory, as the first version left it."""
+def older(django_db_setup, django_db_blocker):
+    """A database of its own, in memory, as the first version left it.
+
+    A migration of django-tasks-db asks the default database, whichever one it is run for.
+    """
     settings = {**connections.settings["default"], "ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     connections.settings[ALIAS] = {**settings, "OPTIONS": {}, "CONN_HEALTH_CHECKS": False}
     with django_db_blocker.unblock():

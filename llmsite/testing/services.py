@@ -40,9 +40,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     options = early_config.known_args_namespace
     if not (options.help or options.version):
         try:
-            prepare_environment(
-                is_worker="PYTEST_XDIST_WORKER" in os.environ, runs_tests=not _is_controller(options)
-            )
+            is_worker = "PYTEST_XDIST_WORKER" in os.environ
+            # A worker is given the arguments of the process that started it, `-n` among them.
+            runs_tests = is_worker or not _is_controller(options)
+            prepare_environment(is_worker=is_worker, runs_tests=runs_tests)
         except BaseException:
             _running.close()
             raise

@@ -112,11 +112,10 @@ def test_an_upload_that_breaks_off_leaves_nothing_and_the_site_goes_on(site, ali
     until(lambda: uploads() == [])
     assert not Document.objects.exists()
     answers = []
+    sent = {**FORM, **bearer(alice)}
     threads = [
         threading.Thread(
-            target=lambda n=n: answers.append(
-                post(site, HEAD + f"Fox {n}.".encode() + TAIL, {**FORM, **bearer(alice)})[0]
-            )
+            target=lambda n=n: answers.append(post(site, HEAD + f"Fox {n}.".encode() + TAIL, sent)[0])
         )
         for n in range(4)
     ]

@@ -36,6 +36,7 @@ SHOWN = {
     "From a page elsewhere": [r"^\d+ This is a scripted answer"],
     "Embeddings": [r'"embeddings": \[\[.*\], \[.*\]\]'],
     "Answers from documents": [r'"answered": false', r'"sources": \[\]', r'"confidence_score": 0'],
+    "Search documents": [r'"results": \[\]', r'"complete": true'],
     "Ask once": [r'(?s)"id": ("[0-9a-f-]{36}").*\n.*"id": \1'],
 }
 
