@@ -1,12 +1,14 @@
 """A real `web` process on the test database, for what only a whole process can show."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.error import URLError
@@ -20,8 +22,15 @@ START_SECONDS = 30
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A port for a process that is still to start.
+
+    Those that the system chooses itself, it may give to somebody else before that start; it chooses from
+    higher up.
+    """
+    while True:
+        port = random.SystemRandom().randint(12_000, 30_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def database_url() -> str:

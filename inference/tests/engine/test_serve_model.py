@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 
 from inference.tests.engine.conftest import ROOT
 from inference.tests.engine.serving import Served
+from llmsite.testing.site import free_port
 
 PATIENCE = 60
 # Writes down every connection and look-up that Python makes in the process.
@@ -26,12 +27,6 @@ def watch(event, arguments):
             file.write(f"{event} {arguments[-1]!r}\\n")
 sys.addaudithook(watch)
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start(port, models_root, **environment):
