@@ -65,7 +65,7 @@ class DocumentListView(DocumentsView, generics.ListAPIView[Document]):
     def get_queryset(self) -> Any:
         user = user_of(self.request)
         documents = with_versions(Document.objects.visible_to(user))
-        if given := self.request.query_params.get("collection"):
+        if (given := self.request.query_params.get("collection")) is not None:
             documents = documents.filter(collection=access_collection(user, _uuid(given, "collection")))
         return documents
 

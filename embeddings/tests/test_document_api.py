@@ -330,3 +330,9 @@ def test_files_that_no_row_has_are_swept_away(client, collection, settings):
     assert storage.sweep() == 0
     assert storage.sweep(older_than=-1) == 2
     assert files_below(settings.MEDIA_ROOT) == [DocumentVersion.objects.get().file]
+
+
+def test_a_list_of_a_collection_without_a_name_is_refused(client):
+    for given in ("", "nonsense"):
+        answer = client.get("/api/documents", {"collection": given})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (400, "collection")
