@@ -111,7 +111,7 @@ def rates(path: Path, repeat: int) -> Iterator[tuple[str, str]]:
 
 
 def ingest(path: Path, collection: str) -> int:
-    """Make a document of the file; how many pages it has. Raises CommandError where it does not become one."""
+    """Make a document of the file; how many pages it has. Raises CommandError where it becomes none."""
     from django.core.management import call_command
 
     from embeddings.models import DocumentVersion
