@@ -61,10 +61,10 @@ class SiteHandler(ASGIHandler):
         try:
             response = await self._respond(request, send)
         except asyncio.CancelledError:
-            if not watch.client_is_gone:
-                raise
             if _has_thread():
                 await sync_to_async(signals.request_finished.send)(sender=self.__class__)
+            if not watch.client_is_gone:
+                raise
         else:
             watch.end()
             await _close(request, response)

@@ -36,3 +36,14 @@ def test_a_server_that_does_not_start_says_why_in_its_own_words(folder):
     )
     with pytest.raises(RuntimeError, match="no room"):
         server.wait_until(lambda: False)
+
+
+def test_every_process_of_the_tests_has_the_stores_that_were_asked_for():
+    """Else tests of Redis would pass, having asked nobody."""
+    from django.conf import settings
+    from django.db import connection
+
+    from llmsite.testing.services import EMBEDDED
+
+    expected = (False, "sqlite") if EMBEDDED else (True, "postgresql")
+    assert (bool(settings.REDIS_URL), connection.vendor) == expected
