@@ -1,6 +1,7 @@
 """Who may answer a question, in their order: the model that was asked, then its fallbacks."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 
 from channels.db import database_sync_to_async
@@ -9,6 +10,7 @@ from accounts.ledger import switch
 from inference.context import most_prompt_tokens
 from inference.fallback import Answering, Candidate
 from inference.models import Generation
+from inference.providers.base import ChatRequest
 from inference.question import Question, others
 from llmsite.core.metrics import FALLBACKS
 
@@ -19,10 +21,15 @@ async def candidates(question: Question, generation: Generation) -> AsyncGenerat
     A fallback that the caller may not ask, or that cannot take the question, is left out. What is set aside
     for the call stands at the first model's prices until another one is really called.
     """
-    yield Candidate(question.model, question.provider, question.request)
+    yield Candidate(question.model, question.provider, _named(question))
     async for other in others(question):
         charge = partial(database_sync_to_async(_charge), other, generation)
-        yield Candidate(other.model, other.provider, other.request, charge)
+        yield Candidate(other.model, other.provider, _named(other), charge)
+
+
+def _named(question: Question) -> ChatRequest:
+    """What goes upstream, under the id of the request that asks."""
+    return replace(question.request, request_id=question.ask.request_id or None)
 
 
 def _charge(question: Question, generation: Generation) -> None:

@@ -1,7 +1,8 @@
 """Answers that this process is writing at the moment, and the beat by which they are saved.
 
-Twice a second, one thread hop stores what all of them have so far, shows that their process is
-alive, and reads whether somebody asked one to stop, in whichever process that was.
+Twice a second, a thread stores what all of them have so far, shows that their process is alive, and
+reads whether somebody asked one to stop, in whichever process that was. It does so for some at a time: while
+it holds Python's lock, no token of any answer goes on its way.
 """
 
 import asyncio
@@ -27,6 +28,10 @@ log = structlog.get_logger("llmsite.live")
 T = TypeVar("T")
 
 BEAT_SECONDS = 0.5
+SAVED_AT_ONCE = 25
+"""Answers; two milliseconds' work."""
+PAUSE_SECONDS = 0.005
+"""Between them, for the tokens that have come meanwhile."""
 
 
 class Stopped(Exception):
@@ -65,7 +70,7 @@ class LiveAnswer:
 
     @property
     def delta_lengths(self) -> list[int]:
-        return [len(piece) for piece in self.pieces]
+        return list(map(len, self.pieces))
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)
@@ -179,15 +184,24 @@ class LiveAnswers:
     async def _keep_beating(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            self._saving = asyncio.ensure_future(database_sync_to_async(_save)(list(self._answers.values())))
             try:
-                for generation_id in await self._saving:
-                    self.stop(generation_id)
+                await self._save_all(list(self._answers.values()))
             except Exception as error:
                 # The database may be away for a while; the end of an answer stores all of it anyway.
                 log.warning("beat_failed", error=repr(error))
+
+    async def _save_all(self, answers: list[LiveAnswer]) -> None:
+        for start in range(0, len(answers), SAVED_AT_ONCE):
+            some = [
+                answer for answer in answers[start : start + SAVED_AT_ONCE] if answer.generation.pk in self
+            ]
+            self._saving = asyncio.ensure_future(database_sync_to_async(_save)(some))
+            try:
+                for generation_id in await self._saving:
+                    self.stop(generation_id)
             finally:
                 self._saving = None
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _save(answers: list[LiveAnswer]) -> list[UUID]:
@@ -210,7 +224,7 @@ def _save_texts(answers: list[LiveAnswer]) -> None:
         pieces = list(answer.pieces)
         answer.saved_pieces = len(pieces)
         texts.append((answer.generation.message_id, "".join(pieces)))
-        lengths.append((answer.generation.pk, [len(piece) for piece in pieces]))
+        lengths.append((answer.generation.pk, list(map(len, pieces))))
     _set_each(Message, "content", texts)
     _set_each(Generation, "delta_lengths", lengths)
     queued = Generation.objects.filter(pk__in=[pk for pk, _ in lengths], status=Status.QUEUED)

@@ -36,6 +36,7 @@ from inference.providers.base import (
     ChatRequest,
     estimate_tokens,
 )
+from inference.recent_questions import RecentQuestions
 from inference.thread import branch_to
 from llmsite.core.errors import (
     ContextLengthExceeded,
@@ -98,6 +99,9 @@ class Question:
         return {name: value for name, value in values.items() if value is not None}
 
 
+_recent: RecentQuestions[Question] = RecentQuestions()
+
+
 async def prepare(ask: Ask) -> Question:
     """Check and choose.
 
@@ -107,6 +111,15 @@ async def prepare(ask: Ask) -> Question:
     """
     refuse_while_draining()
     models = await catalogue.current()
+    known = _recent.find(ask, models)
+    if known is not None:
+        return replace(known, ask=ask, began=time.monotonic())
+    question = await _prepare(ask, models)
+    _recent.keep(ask, models, question)
+    return question
+
+
+async def _prepare(ask: Ask, models: Snapshot) -> Question:
     place = await sync_to_async(_find_place)(ask) if ask.conversation else Place()
     model = _choose(ask, models, place)
     shelf = await shelf_of(ask) if ask.grounding else None
@@ -132,7 +145,6 @@ async def put_to(model: ChatModelConfig, ask: Ask, place: Place, grounds: Ground
         model=model.upstream_model,
         messages=fitted.messages,
         max_tokens=fitted.max_tokens,
-        request_id=ask.request_id or None,
         **parameters,
     )
     return Question(ask, model, provider, request, place, dropped, fitted.trimmed, grounds=grounds)

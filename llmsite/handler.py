@@ -24,7 +24,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import set_script_prefix
+from django.urls import ResolverMatch, set_script_prefix
 
 from llmsite.core.late_body import LateBody
 
@@ -34,6 +34,23 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 class SiteHandler(ASGIHandler):
     """One request after the other from the server, each in the thread-sensitive context that Django opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fixed_addresses: dict[str, ResolverMatch] = {}
+
+    def resolve_request(self, request: HttpRequest) -> ResolverMatch:
+        """As Django's, which goes through the patterns for each request.
+
+        What an address without parameters leads to is kept: there are only as many as such patterns.
+        """
+        match = self._fixed_addresses.get(request.path_info)
+        if match is None:
+            match = super().resolve_request(request)
+            if not match.kwargs and not match.args and not hasattr(request, "urlconf"):
+                self._fixed_addresses[request.path_info] = match
+        request.resolver_match = match
+        return match
 
     async def handle(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         try:
@@ -77,6 +94,17 @@ class SiteHandler(ASGIHandler):
             # The client has gone while it was being sent; its response is closed like any other.
             await self.send_response(response, send)
         return response
+
+    async def send_response(self, response: HttpResponseBase, send: Send) -> None:
+        """As Django's, but an answer that is whole and small goes out in one piece."""
+        if response.streaming or response.cookies or len(response.content) > self.chunk_size:  # type: ignore[attr-defined]
+            await super().send_response(response, send)
+            return
+        # What their items() gives is looked up name by name.
+        pairs = response.headers._store.values()
+        headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})  # type: ignore[attr-defined]
 
 
 def _has_files(scope: Mapping[str, Any]) -> bool:

@@ -64,15 +64,11 @@ MIDDLEWARE = [
     "llmsite.core.middleware.RequestMiddleware",
     "llmsite.core.cors.CorsMiddleware",
     "llmsite.core.vendor_middleware.VendorMiddleware",
-    "llmsite.core.inline.Security",
+    "llmsite.core.safety_headers.SafetyHeadersMiddleware",
     "llmsite.core.static_files.StaticFilesMiddleware",
-    "llmsite.core.inline.ContentSecurityPolicy",
     "accounts.middleware.GateMiddleware",
     "llmsite.core.inline.Locale",
-    "llmsite.core.inline.Common",
-    "llmsite.core.inline.Csrf",
-    "llmsite.core.inline.Messages",
-    "llmsite.core.inline.FrameOptions",
+    "llmsite.core.inline.Pages",
 ]
 
 TEMPLATES = [
@@ -98,8 +94,9 @@ SILENCED_SYSTEM_CHECKS = [
     "admin.E410",
     # And for Django's AuthenticationMiddleware, whose place accounts.middleware.GateMiddleware takes.
     "admin.E408",
-    # They look for Django's security, frame and CSRF middleware by name, and find classes derived from them
-    # (llmsite/core/inline.py). llmsite/tests/test_pages.py and test_forgery.py look at what those do.
+    # They look for Django's security, frame and CSRF middleware by name, and find our classes that use them
+    # (llmsite/core/inline.py, safety_headers.py). llmsite/tests/test_pages.py and test_forgery.py look at
+    # what those do.
     "security.W001",
     "security.W002",
     "security.W003",

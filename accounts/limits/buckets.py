@@ -1,23 +1,24 @@
-"""What is counted, and what follows from it; wherever the counting is done."""
+"""What is counted, and what follows from it; wherever the counting is done.
+
+Tuples with names: every request makes several, and a frozen dataclass takes three times as long to make.
+"""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmsite.core.errors import RateLimited
 from llmsite.core.rates import Rate
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One bucket that a request counts in; `key` is, for example, `address:10.0.0.1` or `user:7`."""
 
     key: str
     rate: Rate
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """A bucket as it was found: `size` requests in its window."""
 
     rate: Rate
@@ -35,8 +36,7 @@ class Bucket:
         return max(0, self.rate.count - self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a caller is told: the numbers of the narrowest bucket, the one with the fewest remaining."""
 
     allowed: bool

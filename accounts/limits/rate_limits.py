@@ -11,7 +11,6 @@ out, and no error comes out of a limit. docs/decisions/0006-exact-limits.md has 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from django.conf import settings
 
@@ -90,7 +89,7 @@ class RateLimiter:
         return judge(_buckets(hits, answer))
 
     def _hit_locally(self, hits: Sequence[Hit]) -> Verdict:
-        shares = [replace(hit, rate=hit.rate.share(self._processes)) for hit in hits]
+        shares = [hit._replace(rate=hit.rate.share(self._processes)) for hit in hits]
         return judge(self.local.hit(shares))
 
 

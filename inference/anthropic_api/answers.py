@@ -1,6 +1,5 @@
 """The shapes of Anthropic's answers: https://docs.anthropic.com/en/api/messages-streaming"""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -11,10 +10,10 @@ from inference.pipeline import Completion
 from inference.providers.messages import arguments_of
 from inference.replies import told_grounds
 from inference.together import joined_calls
+from llmsite.core import quick_json
 from llmsite.core.dialects import ANTHROPIC
 from llmsite.core.errors import told
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -107,8 +106,7 @@ def _delta(block: int | None, delta: dict[str, Any]) -> bytes:
 
 def event(name: str, **values: Any) -> bytes:
     """One event on the wire; clients of this API pass over events without a name."""
-    body = _ENCODER.encode({"type": name, **values})
-    return f"event: {name}\ndata: {body}\n\n".encode()
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), quick_json.encode({"type": name, **values}))
 
 
 def ping() -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from inference.cache.answers import CachedAnswer
 from inference.cache.shared import LEASE_SECONDS, SharedCache
-from inference.providers.base import Finished
+from inference.providers.base import Finished, TextDelta
 from llmsite.core.background import spawn
 
 POLL_SECONDS = 0.1
@@ -28,6 +28,7 @@ class Flight:
 
     def __init__(self, work: Callable[[Take], Awaitable[None]], on_end: Callable[[], None]) -> None:
         self._events: list[Any] = []
+        """So far; a piece of the text as that text, which costs less to keep (inference.event_log)."""
         self._error: Exception | None = None
         self._is_over = False
         self._aboard = 0
@@ -46,7 +47,7 @@ class Flight:
         Each is handed on in the turn of the loop in which it comes, so that a reader costs no wake-up.
         """
         for event in self._events:
-            take(event)
+            take(TextDelta(event) if isinstance(event, str) else event)
         if not self._is_over:
             end = asyncio.get_running_loop().create_future()
             self._takers[end] = take
@@ -80,7 +81,8 @@ class Flight:
             self._end()
 
     def _take(self, event: Any) -> None:
-        self._events.append(event)
+        is_text = isinstance(event, TextDelta) and event.prompt_tokens is None
+        self._events.append(event.text if is_text else event)
         for end, take in self._takers.items():
             if not end.done():  # Who is leaving takes no more.
                 take(event)

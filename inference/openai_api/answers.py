@@ -13,6 +13,7 @@ from inference.pipeline import Completion
 from inference.providers.base import ToolCall
 from inference.replies import deciding, told_grounds
 from inference.together import joined_calls
+from llmsite.core import quick_json
 from llmsite.core.dialects import OPENAI
 from llmsite.core.errors import told
 
@@ -20,7 +21,6 @@ DONE = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"
 
 _quote = json.encoder.encode_basestring
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # An answer that was stopped on purpose ended; the format has no word of its own for that.
 _FINISH_REASONS = {"cancelled": "stop"}
 
@@ -35,7 +35,7 @@ class Frame:
     @cached_property
     def _head(self) -> str:
         """The beginning of each chunk."""
-        return _ENCODER.encode(self._object("chat.completion.chunk"))[:-1]
+        return quick_json.encode(self._object("chat.completion.chunk")).decode()[:-1]
 
     def completion(self, completions: Sequence[Completion]) -> dict[str, Any]:
         """The whole answer at once."""
@@ -116,7 +116,7 @@ class Frame:
 
 def data(value: Any) -> bytes:
     """One event on the wire. No id and no name: clients of this API stumble over them."""
-    return b"data: " + _ENCODER.encode(value).encode() + b"\n\n"
+    return b"data: " + quick_json.encode(value) + b"\n\n"
 
 
 def usage(ends: Sequence[Finished]) -> dict[str, int]:

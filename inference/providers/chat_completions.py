@@ -4,7 +4,6 @@ Plain functions and a reader that does no I/O, shared by `openai` and `local`. T
 https://platform.openai.com/docs/api-reference/chat/streaming with `stream_options.include_usage`.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,8 +18,8 @@ from inference.providers.base import (
 )
 from inference.providers.failures import Failures
 from inference.providers.sse import EventParser
+from llmsite.core import quick_json
 
-_DECODER = json.JSONDecoder()
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -82,7 +81,7 @@ class CompletionReader:
                 if event.data.startswith("[DONE]"):
                     self.done = True
                     return
-                for piece in self._take(_parsed(event.data)):
+                for piece in self._take(quick_json.decode(event.data)):
                     self.started = True
                     yield piece
         # Another server's stream can be wrong in any shape; whichever it is, the answer is broken.
@@ -118,15 +117,6 @@ class CompletionReader:
         if calls := delta.get("tool_calls"):
             return (*pieces, *(_call_piece(call, at) for at, call in enumerate(calls)))
         return pieces
-
-
-def _parsed(data: str) -> Any:
-    """What `json.loads` makes of it, in less time where nothing stands around the JSON."""
-    if data.startswith("{"):
-        value, end = _DECODER.raw_decode(data)
-        if end == len(data):
-            return value
-    return json.loads(data)
 
 
 def _call_piece(call: dict[str, Any], at: int) -> ToolCallDelta:

@@ -136,7 +136,7 @@ async def test_who_asks_the_same_and_does_not_read_wakes_nobody(alice, reads):
     assert len(given) == 2 * TOKENS
     logs = [event_logs.find(turn.generation.pk) for turn in turns]
     # started, two pieces, and all that came since
-    assert [len(log.events) for log in logs] == [3 + TOKENS] * 3
+    assert [len(log) for log in logs] == [3 + TOKENS] * 3
     reads.put_nowait([])
     await until(lambda: all(log.ended for log in logs))
 

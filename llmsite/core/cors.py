@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -39,13 +40,15 @@ class CorsMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+        if not settings.CORS_ALLOWED_ORIGINS:
+            raise MiddlewareNotUsed
         self.get_response = get_response
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = await self.get_response(request)
-        if settings.CORS_ALLOWED_ORIGINS and request.path.startswith(_PATHS):
+        if request.path.startswith(_PATHS):
             patch_vary_headers(response, ["Origin"])
             if (origin := _named_origin(request)) is not None:
                 response["Access-Control-Allow-Origin"] = origin

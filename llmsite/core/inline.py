@@ -6,23 +6,17 @@ compute, so here they run in the event loop. The one that may read a whole body,
 keeps its thread, and is not asked on the API, where `accounts.credentials` does what it does.
 """
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from csp.constants import HEADER
-from csp.middleware import CSPMiddleware
-from csp.utils import build_policy
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.messages.middleware import MessageMiddleware
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
-from django.middleware.security import SecurityMiddleware
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
@@ -45,26 +39,6 @@ class _Inline:
         response = response or await self.get_response(request)
         process_response = getattr(self, "process_response", None)
         return process_response(request, response) if process_response else response
-
-
-class Security(_Inline, SecurityMiddleware):
-    pass
-
-
-class ContentSecurityPolicy(_Inline, CSPMiddleware):
-    """The same policy on every answer, written once: no view has one of its own, or takes a nonce."""
-
-    @cached_property
-    def _policy(self) -> str:
-        return build_policy()
-
-    def process_request(self, request: HttpRequest) -> None:
-        pass
-
-    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        if HEADER not in response:
-            response[HEADER] = self._policy
-        return response
 
 
 class Locale(_Inline, LocaleMiddleware):
@@ -95,24 +69,11 @@ class Common(_Inline, CommonMiddleware):
 
 
 class Messages(_Inline, MessageMiddleware):
-    """For pages alone: programs get no messages beside their answers."""
-
-    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if is_api_path(request.path):
-            return await self.get_response(request)
-        return await super().__call__(request)
-
-
-class FrameOptions(_Inline, XFrameOptionsMiddleware):
     pass
 
 
 class Csrf(_Inline, CsrfViewMiddleware):
-    """The form's proof for pages; an API door has its own, and is exempt by its address."""
-
     async def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:  # type: ignore[override]
-        if is_api_path(request.path):
-            return None
         try:
             if request.method == "POST" and request.content_type == "multipart/form-data":
                 # The proof is a field of the form, whose files may be refused.
@@ -120,3 +81,34 @@ class Csrf(_Inline, CsrfViewMiddleware):
             return await sync_to_async(super().process_view)(request, view, args, kwargs)
         except SiteError as error:
             return await sync_to_async(render_error)(request, error)
+
+
+class Pages:
+    """What pages need: Django's common middleware, the proof of a form, messages for the next page.
+
+    Programs need none of it. Their doors have a proof of their own (`accounts.credentials`), and get here
+    only the check of the host, and the length of the answer.
+    """
+
+    sync_capable = False
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]) -> None:
+        self.get_response = get_response
+        self._csrf = Csrf(Messages(get_response))
+        self._page = Common(self._csrf)
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api_path(request.path):
+            return await self._page(request)
+        request.get_host()
+        response = await self.get_response(request)
+        if not response.streaming and "Content-Length" not in response:
+            response["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
+        return response
+
+    async def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:
+        if is_api_path(request.path):
+            return None
+        return await self._csrf.process_view(request, view, args, kwargs)

@@ -1,7 +1,6 @@
 """Logging: one JSON line an event, with the request's id, and no line breaks smuggled in."""
 
 import atexit
-import json
 import logging
 import sys
 import threading
@@ -12,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import structlog
+
+from llmsite.core import quick_json
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that the running code serves; None outside of one."""
@@ -109,10 +110,7 @@ def log_request(**fields: Any) -> None:
     elif logging.getLogger("llmsite.request").isEnabledFor(logging.INFO):
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         line = {**fields, "event": "request", "level": "info", "logger": "llmsite.request", "timestamp": now}
-        handler.add(_encode({**line, "request_id": request_id.get()}))
-
-
-_encode = json.JSONEncoder().encode
+        handler.add(quick_json.encode({**line, "request_id": request_id.get()}).decode())
 
 
 def logging_config(level: str, *, gathered: bool = False) -> dict[str, Any]:

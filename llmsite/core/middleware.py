@@ -1,4 +1,4 @@
-"""What every request gets: an id, a log line, and headers that keep private answers private."""
+"""What every request gets: an id, and a line in the log."""
 
 import re
 import time
@@ -47,7 +47,7 @@ class RequestMiddleware:
         token = current_request_id.set(request_id)
         try:
             response = await self.get_response(request)
-            _add_headers(response, request_id)
+            response["X-Request-ID"] = request_id
             _log_request(request, response, time.perf_counter() - started)
         finally:
             current_request_id.reset(token)
@@ -57,12 +57,6 @@ class RequestMiddleware:
         if not isinstance(exception, SiteError):
             return None
         return await sync_to_async(render_error)(request, exception)
-
-
-def _add_headers(response: HttpResponseBase, request_id: str) -> None:
-    response["X-Request-ID"] = request_id
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 
 
 def _log_request(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from rest_framework import exceptions
 from rest_framework.serializers import Serializer
 
+from llmsite.core import quick_json
 from llmsite.core.dialects import spoken
 from llmsite.core.errors import (
     DatabaseAway,
@@ -131,12 +132,11 @@ def _refuse_constant(name: str) -> None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def json_response(data: Any, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """As JsonResponse, of plain values alone; it makes no encoder of its own for each answer."""
-    return HttpResponse(_ENCODER.encode(data), content_type="application/json", headers=headers)
+    """As JsonResponse, of plain values alone, in less time."""
+    return HttpResponse(quick_json.encode(data), content_type="application/json", headers=headers)
 
 
 def validated(serializer: Serializer[Any]) -> dict[str, Any]:

@@ -89,7 +89,11 @@ class StrictSerializer(RefusesUnknownFields, serializers.Serializer[Any]):
         One instance reads for everybody: it keeps nothing of what it reads, and making one, with a copy of
         every field, takes longer than reading.
         """
-        return _reader(cls).run_validation(data)
+        reader = _reader(cls)
+        if not isinstance(data, dict):
+            return reader.run_validation(data)
+        # What else run_validation does is for serializers with validators or read-only defaults.
+        return reader.validate(reader.to_internal_value(data))
 
 
 @cache
