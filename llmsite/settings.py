@@ -94,6 +94,8 @@ SILENCED_SYSTEM_CHECKS = [
     "admin.E410",
     # And for Django's AuthenticationMiddleware, whose place accounts.middleware.GateMiddleware takes.
     "admin.E408",
+    # And for MessageMiddleware, which pages have within llmsite.core.inline.Pages.
+    "admin.E409",
     # They look for Django's security, frame and CSRF middleware by name, and find our classes that use them
     # (llmsite/core/inline.py, safety_headers.py). llmsite/tests/test_pages.py and test_forgery.py look at
     # what those do.
