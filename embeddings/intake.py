@@ -14,7 +14,7 @@ from accounts.models import User
 from embeddings import storage
 from embeddings.ingestion import ingest_version
 from embeddings.models import Collection, Document, DocumentVersion, Status, access_collection
-from embeddings.uploads import check_upload, safe_name
+from embeddings.uploads import check_upload, safe_path
 from llmsite.core.errors import StorageUsedUp
 
 MEGABYTE = 1_000_000
@@ -64,10 +64,13 @@ def used_bytes(user: User) -> int:
     return versions.aggregate(total=Sum("size"))["total"] or 0
 
 
-def take_in(user: User, collection: UUID | str | None, path: Path, name: str) -> TakenIn:
+def take_in(
+    user: User, collection: UUID | str | None, path: Path, name: str, *, folder: str = ""
+) -> TakenIn:
     """Make the file at `path` a document of a collection that `user` may change; the file is moved, or left.
 
-    The same content again is the same document. Another content of the same name is a new version of it.
+    The same content again is the same document. Another content of the same name in the same `folder` (as
+    in `reports/2024`) is a new version of it.
     Raises NotFound, and for a file that is not taken UnsupportedFile, TooLarge, StorageUsedUp or DiskFull.
     """
     place = access_collection(user, collection, to_change=True) if collection else None
@@ -79,7 +82,7 @@ def take_in(user: User, collection: UUID | str | None, path: Path, name: str) ->
         return known
     stored = storage.keep(path)
     try:
-        taken = _add(user, place, safe_name(name), digest, size=size, media_type=media_type, file=stored)
+        taken = _add(user, place, safe_path(folder, name), digest, size=size, media_type=media_type, file=stored)
     except BaseException:
         storage.remove([stored])
         raise

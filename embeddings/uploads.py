@@ -71,6 +71,14 @@ def safe_name(name: str) -> str:
     return name[:LONGEST_NAME] or "document"
 
 
+def safe_path(folder: str, name: str) -> str:
+    """A safe name behind the names of the folders it is in; those farthest up go where there is no room."""
+    parts = [safe_name(part) for part in folder.split("/") if part] + [safe_name(name)]
+    while len("/".join(parts)) > LONGEST_NAME and len(parts) > 1:
+        del parts[0]
+    return "/".join(parts)
+
+
 def check_upload(name: str, head: bytes, path: Path) -> str:
     """The media type of the file at `path`, which begins with `head` (1,024 bytes, or all there are).
 

@@ -54,10 +54,25 @@ def test_a_folder_becomes_documents_of_a_collection(alice, folder, model_process
 
     assert problem == ""
     assert [line.split()[1] for line in out.splitlines()] == ["ready", "ready"]
-    assert set(Document.objects.values_list("name", flat=True)) == {"fox.txt", "wolf.md"}
+    assert set(Document.objects.values_list("name", flat=True)) == {"papers/fox.txt", "papers/below/wolf.md"}
     assert Collection.objects.get().name == "Papers"
     assert (folder / "fox.txt").exists(), "what is taken in is a copy"
     assert list(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) == []
+
+
+def test_files_of_one_name_in_two_folders_are_two_documents(alice, tmp_path, model_process):
+    for place, text in (("en/book", "The fox."), ("es/book", "El zorro.")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "fox.txt").write_text(text)
+    run(tmp_path / "en", tmp_path / "es", "--collection", "Papers")
+    assert set(Document.objects.values_list("name", flat=True)) == {"en/book/fox.txt", "es/book/fox.txt"}
+
+    (tmp_path / "en" / "book" / "fox.txt").write_text("The fox again.")
+    run(tmp_path / "en", "--collection", "Papers")
+    assert sorted(Document.objects.values_list("name", "versions__number")) == [
+        ("en/book/fox.txt", 2),
+        ("es/book/fox.txt", 1),
+    ]
 
 
 def test_what_fails_is_told_with_its_reason(alice, folder, model_process, monkeypatch):

@@ -87,7 +87,7 @@ class Pages:
     """What pages need: Django's common middleware, the proof of a form, messages for the next page.
 
     Programs need none of it. Their doors have a proof of their own (`accounts.credentials`), and get here
-    only the check of the host, and the length of the answer.
+    only the check of the host, the length of the answer, and the cookie of the proof, for a page's script.
     """
 
     sync_capable = False
@@ -103,7 +103,11 @@ class Pages:
         if not is_api_path(request.path):
             return await self._page(request)
         request.get_host()
+        if request.COOKIES:
+            self._csrf.process_request(request)
         response = await self.get_response(request)
+        if "CSRF_COOKIE_NEEDS_UPDATE" in request.META:
+            response = self._csrf.process_response(request, response)
         if not response.streaming and "Content-Length" not in response:
             response["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
         return response

@@ -35,6 +35,8 @@ class _File:
     """One file of the command line, and what has become of it."""
 
     path: Path
+    folder: str = ""
+    """Where it is below the folder of the command line, whose own name comes first."""
     taken: TakenIn | None = None
     refusal: str = ""
     last: DocumentVersion | None = None
@@ -69,9 +71,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         owner = _owner(options["owner"])
-        paths = list(_files(options["paths"]))
+        found = list(_files(options["paths"]))
         collection = _collection(owner, options["collection"])
-        files = [self._take_in(_File(path), owner, collection) for path in paths]
+        files = [self._take_in(file, owner, collection) for file in found]
         try:
             with model_process():
                 self._work(files)
@@ -84,7 +86,7 @@ class Command(BaseCommand):
     def _take_in(self, file: _File, owner: User, collection: Collection) -> _File:
         try:
             with _Copy(file.path) as copy:
-                file.taken = take_in(owner, collection.pk, copy, file.path.name)
+                file.taken = take_in(owner, collection.pk, copy, file.path.name, folder=file.folder)
         except SiteError as error:
             file.refusal = describe(error).message
         except OSError as error:
@@ -179,7 +181,7 @@ def _collection(owner: User, given: str) -> Collection:
     return own.get_or_create(owner=owner, name=given, deleting_at=None)[0]
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
+def _files(paths: list[Path]) -> Iterator[_File]:
     """The files that are named, and those below the folders that are of a kind that is read."""
     for path in paths:
         if path.is_dir():
@@ -188,9 +190,10 @@ def _files(paths: list[Path]) -> Iterator[Path]:
             )
             if not found:
                 raise CommandError(f"{path}: there is no file in it of a kind that is read here.")
-            yield from found
+            own_name = path.resolve().name
+            yield from (_File(one, (own_name / one.relative_to(path).parent).as_posix()) for one in found)
         elif path.is_file():
-            yield path
+            yield _File(path)
         else:
             raise CommandError(f"{path}: there is no such file or folder.")
 

@@ -29,13 +29,13 @@ EXAMPLES = {
     for block in re.findall(r"^```(sh|python|js)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 }
 SHOWN = {
-    "Ask": [r'"text": "This is a scripted answer', r'"model": "smollm2-135m-instruct"', r'"conversation": "'],
+    "Ask": [r'"text": ?"This is a scripted answer', r'"model": ?"smollm2-135m-instruct"', r'"conversation": ?"'],
     "Stream": ["event: started", "event: delta", "event: finished"],
     "With OpenAI's SDK": [r"'smollm2-135m-instruct', 'all-MiniLM-L6-v2'\]", r"(?s)(This is a scripted.*){2}"],
     "With Anthropic's SDK": ["This is a scripted answer"],
     "From a page elsewhere": [r"^\d+ This is a scripted answer"],
     "Embeddings": [r'"embeddings": \[\[.*\], \[.*\]\]'],
-    "Answers from documents": [r'"answered": false', r'"sources": \[\]', r'"confidence_score": 0'],
+    "Answers from documents": [r'"answered": ?false', r'"sources": ?\[\]', r'"confidence_score": ?0'],
     "Search documents": [r'"results": \[\]', r'"complete": true'],
     "Ask once": [r'(?s)"id": ("[0-9a-f-]{36}").*\n.*"id": \1'],
 }
