@@ -191,7 +191,10 @@ def file_response(document: Document) -> HttpResponseBase:
         # It was deleted a moment ago.
         raise NotFound from error
     response = FileResponse(
-        file, as_attachment=True, filename=document.name.rpartition("/")[2], content_type="application/octet-stream"
+        file,
+        as_attachment=True,
+        filename=document.name.rpartition("/")[2],
+        content_type="application/octet-stream",
     )
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"

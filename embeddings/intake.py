@@ -64,9 +64,7 @@ def used_bytes(user: User) -> int:
     return versions.aggregate(total=Sum("size"))["total"] or 0
 
 
-def take_in(
-    user: User, collection: UUID | str | None, path: Path, name: str, *, folder: str = ""
-) -> TakenIn:
+def take_in(user: User, collection: UUID | str | None, path: Path, name: str, *, folder: str = "") -> TakenIn:
     """Make the file at `path` a document of a collection that `user` may change; the file is moved, or left.
 
     The same content again is the same document. Another content of the same name in the same `folder` (as
@@ -82,7 +80,9 @@ def take_in(
         return known
     stored = storage.keep(path)
     try:
-        taken = _add(user, place, safe_path(folder, name), digest, size=size, media_type=media_type, file=stored)
+        taken = _add(
+            user, place, safe_path(folder, name), digest, size=size, media_type=media_type, file=stored
+        )
     except BaseException:
         storage.remove([stored])
         raise

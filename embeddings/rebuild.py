@@ -3,6 +3,8 @@
 It is done from the stored pages. The rows of the new SearchIndex are the state: a version is in it whole or
 not at all, and whoever begins again goes on with those it lacks. Documents that come meanwhile are put
 there by their ingestion, which asks the same encoder.
+
+A worker looks now and then whether there is anything to do; `manage.py rebuild_index` does it at once.
 """
 
 import struct
@@ -12,7 +14,9 @@ from uuid import UUID
 import structlog
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django_tasks import task
+from django_tasks_db.models import DBTaskResult
 
 from embeddings import client
 from embeddings.chunking import CHUNKER, chunk
@@ -21,14 +25,45 @@ from embeddings.indexes.rows import index_for
 from embeddings.ingestion import passage
 from embeddings.models import Chunk, Collection, DocumentVersion, IndexStatus, SearchIndex
 from embeddings.models.documents import RUNNING
+from llmsite.core.errors import EmbedderUnavailable
+from llmsite.core.worker import TryLater, checkpoint
 
 log = structlog.get_logger(__name__)
 
 TEXTS_AT_ONCE = 64
 DELETED_AT_ONCE = 5000
 
+IDLE = -50
+"""The priority of this work: whatever else there is to do goes first, between two versions."""
+RETRY_SECONDS = 30.0
+
 Progress = Callable[[int, int], object]
 """Told how many versions are done, and how many there are to do."""
+
+
+@task(priority=IDLE)
+def rebuild_outdated() -> None:
+    """Bring all collections to the encoder that runs, one after the other."""
+    try:
+        encoder = async_to_sync(client.embed)(["."])
+        for collection in outdated(encoder.model):
+            rebuild(collection, progress=lambda _done, _total: checkpoint())
+    except EmbedderUnavailable as error:
+        raise TryLater(error.retry_after or RETRY_SECONDS, "embedder_unavailable") from error
+
+
+def ask_for_rebuild() -> None:
+    """Have a worker look, unless one is about to."""
+    coming = DBTaskResult.objects.filter(task_path=rebuild_outdated.module_path, finished_at=None)
+    if not coming.exists():
+        rebuild_outdated.enqueue()
+
+
+def outdated(embedder: str) -> QuerySet[Collection]:
+    """The collections that have an index of another encoder than `embedder`, or of another chunker."""
+    of_now = Q(embedder=embedder, chunker=CHUNKER, status=IndexStatus.ACTIVE)
+    others = SearchIndex.objects.filter(~of_now, collection=OuterRef("pk"))
+    return Collection.objects.filter(Exists(others), deleting_at=None).order_by("pk")
 
 
 def rebuild(collection: Collection, *, progress: Progress = lambda _done, _total: None) -> bool:

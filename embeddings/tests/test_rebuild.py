@@ -2,14 +2,17 @@
 
 import pytest
 from django.core.management import CommandError, call_command
+from django_tasks_db.models import DBTaskResult
 
 from embeddings import rebuild as module
+from embeddings.deletion import clear_up
 from embeddings.management.commands.rebuild_index import chosen
 from embeddings.models import Chunk, Collection, IndexStatus, SearchIndex, Status
-from embeddings.rebuild import lacking, rebuild, swap
+from embeddings.rebuild import lacking, outdated, rebuild, swap
 from embeddings.search import search
 from embeddings.tests.indexes.library import add_document, index_of, make_collection, put_chunks
 from llmsite.core.errors import EmbedderUnavailable
+from llmsite.core.worker import Worker
 from llmsite.testing.site import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,6 +57,47 @@ def test_a_second_run_has_nothing_to_do(model_process, encoder, books):
 
     assert rebuild(books) is False
     assert encoder.batches == [["."]]
+
+
+def test_a_worker_does_it_when_nothing_else_is_to_do(model_process, alice, books):
+    fresh = make_collection(alice, name="Fresh")
+    add_document(fresh, "a cow", index=index_of(fresh, embedder="scripted"))
+    assert list(outdated("scripted")) == [books]
+
+    module.ask_for_rebuild()
+    module.ask_for_rebuild()
+    assert [ended.how for ended in Worker(beats=False).run_ready()] == ["done"]
+
+    assert texts(alice, "vector")[0] == "vector"
+    assert list(outdated("scripted")) == []
+    module.ask_for_rebuild()
+    assert [ended.how for ended in Worker(beats=False).run_ready()] == ["done"]
+
+
+def test_a_worker_leaves_it_to_what_is_more_urgent_and_goes_on_later(
+    model_process, alice, books, monkeypatch
+):
+    done, real = [], module._put
+    monkeypatch.setattr(module, "_put", lambda index, pk: (done.append(pk), real(index, pk)))
+    monkeypatch.setattr("llmsite.core.worker._LOOK_SECONDS", 0)
+    module.ask_for_rebuild()
+    worker = Worker(beats=False)
+    [row] = DBTaskResult.objects.all()
+    clear_up.enqueue(str(books.pk), [])
+    row = DBTaskResult.objects.get(pk=row.pk)
+    assert worker._claim(row)
+
+    assert worker._run(row).how == "given back"
+    assert done == []
+    assert [ended.how for ended in worker.run_ready()] == ["done", "done"]
+    assert len(done) == len(set(done)) == 2
+
+
+def test_it_waits_for_an_encoder_that_is_away(books, settings):
+    settings.MODEL_URL = f"http://127.0.0.1:{free_port()}"
+    module.ask_for_rebuild()
+    [ended] = Worker(beats=False).run_ready()
+    assert (ended.how, ended.reason) == ("waits", "embedder_unavailable")
 
 
 def test_the_old_one_is_searched_until_the_new_one_is_whole(model_process, alice, books, monkeypatch):

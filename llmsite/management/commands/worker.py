@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from embeddings import storage
+from embeddings.rebuild import ask_for_rebuild
 from llmsite.core.worker import Worker, forget_ended_tasks
 
 HOUR = 3600.0
@@ -18,7 +19,9 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        worker = Worker(chores=[(HOUR, forget_ended_tasks), (HOUR, storage.sweep)])
+        worker = Worker(
+            chores=[(HOUR, chore) for chore in (forget_ended_tasks, storage.sweep, ask_for_rebuild)]
+        )
 
         def stop(number: int, frame: FrameType | None) -> None:
             # A second signal is from somebody who does not want to wait.

@@ -29,7 +29,11 @@ EXAMPLES = {
     for block in re.findall(r"^```(sh|python|js)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 }
 SHOWN = {
-    "Ask": [r'"text": ?"This is a scripted answer', r'"model": ?"smollm2-135m-instruct"', r'"conversation": ?"'],
+    "Ask": [
+        r'"text": ?"This is a scripted answer',
+        r'"model": ?"smollm2-135m-instruct"',
+        r'"conversation": ?"',
+    ],
     "Stream": ["event: started", "event: delta", "event: finished"],
     "With OpenAI's SDK": [r"'smollm2-135m-instruct', 'all-MiniLM-L6-v2'\]", r"(?s)(This is a scripted.*){2}"],
     "With Anthropic's SDK": ["This is a scripted answer"],
