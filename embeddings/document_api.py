@@ -21,7 +21,7 @@ from accounts.models import Scope, User
 from embeddings import storage
 from embeddings.collection_api import TAG_DOCUMENTS, DocumentsView
 from embeddings.deletion import delete_document
-from embeddings.intake import TakenIn, require_room, take_in
+from embeddings.intake import TakenIn, read_again, require_room, take_in
 from embeddings.models import (
     Document,
     DocumentVersion,
@@ -167,6 +167,20 @@ class DocumentView(DocumentsView):
         user = user_of(request)
         delete_document(access_document(user, pk, to_change=True), actor=user)
         return Response(status=status.HTTP_202_ACCEPTED)
+
+
+class DocumentRetryView(DocumentsView):
+    @documented(
+        "Read it again",
+        tag=TAG_DOCUMENTS,
+        gives={202: DocumentDetailSerializer},
+    )
+    def post(self, request: Request, pk: UUID) -> Response:
+        """Where its newest version has failed; otherwise nothing changes."""
+        user = user_of(request)
+        read_again(access_document(user, pk, to_change=True))
+        document = with_versions(Document.objects.visible_to(user)).get(pk=pk)
+        return Response(DocumentDetailSerializer(document).data, status=status.HTTP_202_ACCEPTED)
 
 
 class DocumentFileView(DocumentsView):

@@ -3,13 +3,18 @@
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from embeddings.parsing.reasons import Reason
+from embeddings.parsing.reasons import AGAIN, Reason
 
 INTERNAL = "internal_error"
 
 _OTHERS: dict[str, Promise] = {
-    INTERNAL: _("Something went wrong on our side. Upload it again; if it lasts, tell who runs the site."),
+    INTERNAL: _("Something went wrong on our side. Try it again; if it lasts, tell who runs the site."),
 }
+
+
+def may_pass(code: str) -> bool:
+    """Whether a failed version may be read at another time, as it is."""
+    return code == INTERNAL or code in AGAIN
 
 
 def sentence(code: str) -> str:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from embeddings import storage
 from embeddings.ingestion import ingest_version
-from embeddings.models import Collection, Document, DocumentVersion, Status, access_collection
+from embeddings.models import Collection, Document, DocumentVersion, Status, Step, access_collection
 from embeddings.uploads import check_upload, safe_path
 from llmsite.core.errors import StorageUsedUp
 
@@ -110,6 +110,25 @@ def _add(
     )
     task = ingest_version.enqueue(str(version.pk))
     return TakenIn(document, version, is_new=True, task=UUID(task.id))
+
+
+@transaction.atomic
+def read_again(document: Document) -> DocumentVersion | None:
+    """Have the newest version read from its beginning, where it has failed; None where there is none.
+
+    One that has not failed stays as it is.
+    """
+    newest = document.versions.order_by("-number").first()
+    failed = DocumentVersion.objects.filter(pk=newest.pk if newest else None, status=Status.FAILED)
+    if newest is None or not failed.update(
+        status=Status.QUEUED, step=Step.STORED, progress=0, error="", claim=None
+    ):
+        return newest
+    newest.pages.all().delete()
+    newest.chunks.all().delete()
+    ingest_version.enqueue(str(newest.pk))
+    newest.refresh_from_db()
+    return newest
 
 
 def _known(place: Collection, digest: str) -> TakenIn | None:

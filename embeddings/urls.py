@@ -10,6 +10,7 @@ pages = [
     path("documents/upload/", changes.upload, name="document-upload"),
     path("documents/<uuid:pk>/", reader.document, name="document"),
     path("documents/<uuid:pk>/delete/", changes.delete, name="document-delete"),
+    path("documents/<uuid:pk>/retry/", changes.retry, name="document-retry"),
     path("documents/collections/", collections.add, name="collection-add"),
     path("documents/collections/<uuid:pk>/", collections.change, name="collection-change"),
     path("documents/collections/<uuid:pk>/delete/", collections.delete, name="collection-delete"),
@@ -23,5 +24,6 @@ api_root = [
     path("documents", document_api.documents),
     path("documents/<uuid:pk>", document_api.DocumentView.as_view()),
     path("documents/<uuid:pk>/file", document_api.DocumentFileView.as_view(), name="document-file"),
+    path("documents/<uuid:pk>/retry", document_api.DocumentRetryView.as_view()),
     path("documents/<uuid:pk>/pages", document_api.DocumentPagesView.as_view()),
 ]

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST
 from accounts.authentication import user_of
 from accounts.models import User
 from embeddings.deletion import delete_document
-from embeddings.intake import default_collection, take_in
+from embeddings.intake import default_collection, read_again, take_in
 from embeddings.models import Collection, access_collection, access_document
 from embeddings.pages.documents import address_of
 from embeddings.pages.frame import uuid_of
@@ -56,6 +56,15 @@ def _take(request: HttpRequest, user: User, collection: Collection, file: Upload
         return
     told = _("%(name)s is uploaded.") if taken.is_new else _("%(name)s is here already.")
     messages.success(request, told % {"name": name})
+
+
+@require_POST
+@login_required
+def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
+    document = access_document(user_of(request), pk, to_change=True)
+    read_again(document)
+    messages.success(request, _("%(name)s is read again.") % {"name": document.name})
+    return redirect(address_of(document.collection))
 
 
 @require_POST

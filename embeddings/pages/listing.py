@@ -8,7 +8,7 @@ from django.db.models import Count, Prefetch, Q, QuerySet
 from django.utils.translation import get_language_info
 
 from accounts.models import User
-from embeddings.failures import sentence
+from embeddings.failures import may_pass, sentence
 from embeddings.models import Collection, Document, DocumentVersion, Status, access_document
 from embeddings.models.documents import RUNNING
 from llmsite.core.errors import NotFound
@@ -45,6 +45,10 @@ class Line:
     def failure(self) -> str:
         """Why the newest version failed, and what to do; empty where it has not."""
         return sentence(self.version.error) if self.version else ""
+
+    @property
+    def may_be_tried_again(self) -> bool:
+        return self.version is not None and may_pass(self.version.error)
 
 
 def collections_of(user: User) -> tuple[list[Collection], list[Collection]]:
