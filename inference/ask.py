@@ -59,7 +59,7 @@ Detail = Literal["brief", "full"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grounding:
-    """The documents that are to answer: those of `collection`, or without one all that the person may read.
+    """The documents that are to answer: those of `collection`, or all of the person and their teams.
 
     `language` is that of the question, where the caller says it (ISO 639-1).
     """

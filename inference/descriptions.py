@@ -13,6 +13,7 @@ from llmsite.core.errors import (
     ModelNotFound,
     NotFound,
     ProviderFailure,
+    SearchIncomplete,
     ServerRestarting,
     UnsupportedParameter,
 )
@@ -33,6 +34,7 @@ ASKING = (
     ProviderFailure,
     NotFound,
     EmbedderUnavailable,
+    SearchIncomplete,
 )
 """How a question to a model may fail."""
 
@@ -73,7 +75,11 @@ class Usage(TypedDict):
 
 
 class Source(TypedDict):
-    """A passage that the answer was given, which it cites as `[n]`."""
+    """A passage that the answer was given, which it cites as `[n]`.
+
+    Its text is empty once its document is deleted or replaced, and where it is `withheld`: you may not read it
+    any more.
+    """
 
     n: int
     document: str
@@ -85,6 +91,7 @@ class Source(TypedDict):
     end: int
     text: str
     score: float
+    withheld: bool
 
 
 class Reply(TypedDict):

@@ -44,7 +44,8 @@ class Stopped(Exception):
 class LiveAnswer:
     """The text of one running answer, and the way to stop it."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, *, began: float | None = None) -> None:
+        """`began` is when its question was, by `time.monotonic`."""
         self.generation = generation
         self.pieces: list[str] = []
         self.saved_pieces = 0
@@ -60,7 +61,7 @@ class LiveAnswer:
         """Who answers, once that is known."""
         self.cache = ""
         """The level of the cache that the answer comes from, where it does; then it is free."""
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._waiting: asyncio.Task[object] | None = None
         self._stop: Stopped | None = None
 

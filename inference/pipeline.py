@@ -121,7 +121,7 @@ async def _admit(question: Question, hit: CachedHit | None) -> Turn:
 async def _stop_unanswered(admission: asyncio.Task[Turn]) -> None:
     with suppress(SiteError):
         turn = await admission
-        await record(turn, LiveAnswer(turn.generation), Outcome.stopped())
+        await record(turn, LiveAnswer(turn.generation, began=turn.question.began), Outcome.stopped())
 
 
 async def answer(turn: Turn, tell: Tell) -> None:
@@ -153,7 +153,7 @@ class _Telling:
 
     def __init__(self, turn: Turn, tell: Tell) -> None:
         self.turn = turn
-        self.live = LiveAnswer(turn.generation)
+        self.live = LiveAnswer(turn.generation, began=turn.question.began)
         self.has_begun = False
         self.outcome: Outcome | None = None
         """The end, once the model has told it."""

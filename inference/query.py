@@ -89,7 +89,7 @@ class Answer(TypedDict):
 )
 @json_door("POST")
 async def query(request: HttpRequest) -> HttpResponseBase:
-    """An answer from one collection, or without `collection` from all that you may read, with its sources.
+    """An answer from one collection, or without `collection` from yours and your teams', with its sources.
 
     `user_id` and `metadata` are kept with the answer, and change nothing.
     """

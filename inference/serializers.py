@@ -174,7 +174,11 @@ class ConversationSerializer(RefusesUnknownFields, serializers.ModelSerializer[C
 
 
 class SourceSerializer(serializers.Serializer[Any]):
-    """A passage that an answer was given, which it cites as `[n]`. Empty once its document is deleted."""
+    """A passage that an answer was given, which it cites as `[n]`.
+
+    Its text is empty once its document is deleted or replaced, and where it is `withheld`: you may not read it
+    any more.
+    """
 
     n = serializers.IntegerField()
     document = serializers.UUIDField()
@@ -186,6 +190,7 @@ class SourceSerializer(serializers.Serializer[Any]):
     end = serializers.IntegerField()
     text = serializers.CharField()
     score = serializers.FloatField()
+    withheld = serializers.BooleanField()
 
 
 class GroundingSerializer(serializers.Serializer[Any]):

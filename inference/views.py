@@ -73,6 +73,8 @@ def _chat_page(
     conversations, older = _conversations(request, user)
     collections = list(Collection.objects.visible_to(user))
     thread = _thread(conversation, request.GET.get("at"))
+    selected_collection = _selected_collection(request, thread)
+    is_lost = selected_collection is not None and selected_collection not in {one.pk for one in collections}
     context = {
         "conversation": conversation,
         "conversations": conversations,
@@ -81,7 +83,8 @@ def _chat_page(
         "models": models,
         "selected_model": _selected_model(conversation, models),
         "collections": collections,
-        "selected_collection": _selected_collection(request, thread),
+        "selected_collection": selected_collection,
+        "collection_is_lost": is_lost,
         "max_prompt_characters": settings.MAX_PROMPT_CHARACTERS,
         "title_length": TITLE_LENGTH,
         **extra,

@@ -27,6 +27,7 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
 from llmsite.core.late_body import LateBody
+from llmsite.core.paths import takes_files
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -108,6 +109,8 @@ class SiteHandler(ASGIHandler):
 
 
 def _has_files(scope: Mapping[str, Any]) -> bool:
+    if not takes_files(scope["path"]):
+        return False
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
     return any(kind.lower().startswith(b"multipart/form-data") for kind in kinds)
 

@@ -4,7 +4,7 @@ from typing import Self
 from uuid import UUID
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Team, User
@@ -19,11 +19,16 @@ class Visibility(models.TextChoices):
 
 
 class CollectionQuerySet(models.QuerySet["Collection"]):
-    def visible_to(self, user: User) -> Self:
-        """Those whose documents `user` may read: their own, those of their teams, and public ones."""
-        own = Q(owner=user)
-        shared = Q(visibility=Visibility.TEAM, team__in=Team.objects.filter(members=user))
-        return self.filter(own | shared | Q(visibility=Visibility.PUBLIC), deleting_at=None)
+    def visible_to(self, user: User | OuterRef) -> Self:
+        """Those whose documents `user` may read: their own, those of their teams, and public ones.
+
+        Within another query `user` may be a column of that.
+        """
+        return self.filter(_shared_with(user) | Q(visibility=Visibility.PUBLIC), deleting_at=None)
+
+    def shared_with(self, user: User) -> Self:
+        """Their own, and those of their teams."""
+        return self.filter(_shared_with(user))
 
     def writable_by(self, user: User) -> Self:
         """Those to which `user` may add documents, and which they may change and delete."""
@@ -32,6 +37,12 @@ class CollectionQuerySet(models.QuerySet["Collection"]):
     def bump(self) -> int:
         """What is answered out of these collections may be another thing from now on; how many there were."""
         return self.update(version=F("version") + 1)
+
+
+def _shared_with(user: User | OuterRef) -> Q:
+    # The teams are a query within this one, from which a column of the outer one is one step further.
+    teams = Team.objects.filter(members=OuterRef(user) if isinstance(user, OuterRef) else user)
+    return Q(owner=user) | Q(visibility=Visibility.TEAM, team__in=teams)
 
 
 class Collection(models.Model):

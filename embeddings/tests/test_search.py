@@ -10,6 +10,7 @@ from django.test import AsyncClient
 
 from accounts.models import Scope, Team
 from conftest import bearer
+from embeddings import search as search_module
 from embeddings.indexes import host as host_module
 from embeddings.models import Chunk, Collection, SearchIndex
 from embeddings.search import search
@@ -142,6 +143,19 @@ async def test_lost_access_counts_at_once(model_process, alice, bob, books):
     assert texts(await search(bob, "cat")) == ["a cat"]
     await Collection.objects.filter(pk=books.pk).aupdate(visibility="private")
     assert texts(await search(bob, "cat")) == []
+
+
+async def test_access_that_is_lost_during_a_search_counts_too(model_process, alice, bob, books, monkeypatch):
+    await ORM(add_document)(books, "a cat")
+    find = search_module.client.find
+
+    async def find_and_give_away(*args):
+        found = await find(*args)
+        await Collection.objects.filter(pk=books.pk).aupdate(owner=bob)
+        return found
+
+    monkeypatch.setattr(search_module.client, "find", find_and_give_away)
+    assert texts(await search(alice, "cat")) == []
 
 
 async def test_a_version_that_is_not_shown_yet_is_not_found(model_process, alice, books):

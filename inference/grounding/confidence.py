@@ -63,18 +63,33 @@ BY_WORDS_ALONE = Fit(-6.35, 0.0, 9.79, 3.91)
 _OF_THE_DOCUMENTS = frozenset(
     content_words(
         "document documents file files text texts page pages summary summarize summarise overview content "
-        "contents topic topics main point points key collection passage give list describe explain tell "
-        "documento documentos archivo archivos texto textos pagina paginas resumen resume resumir contenido "
-        "tema temas puntos principales coleccion describe explica dime"
+        "contents collection passage documento documentos archivo archivos texto textos pagina paginas "
+        "resumen resume resumir contenido coleccion"
     )
 )
 """Words of questions about the documents as such, which need not stand in them."""
+_BESIDE_THEM = frozenset(
+    content_words(
+        "topic topics main point points key give list describe explain tell "
+        "tema temas puntos principales describe explica dime"
+    )
+)
+"""Words that may stand beside one of those."""
+
+ABOUT_FROM = 0.5
+"""Which part of a question's words what was found for it and another one has to say."""
 
 
 def asks_about_all(question: str) -> bool:
     """Whether a question such as "Summarize this document" fits whatever the documents say."""
+    wanted = set(content_words(question))
+    return bool(wanted & _OF_THE_DOCUMENTS) and wanted <= _OF_THE_DOCUMENTS | _BESIDE_THEM
+
+
+def are_about(passages: Sequence[Passage], question: str) -> bool:
+    """Whether one of `passages` has words of `question`, or it has none, as "And when was that?"."""
     wanted = content_words(question)
-    return bool(wanted) and _OF_THE_DOCUMENTS.issuperset(wanted)
+    return not wanted or any(share_found(wanted, passage.text) >= ABOUT_FROM for passage in passages)
 
 
 def confidence(question: str, passages: Sequence[Passage], *, encoder: str) -> float:

@@ -14,7 +14,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Source:
     """One passage as it was given. `text` is that of the page from `start` to `end`, in characters.
 
-    `page` is None where the document has none. `version` tells contents of the document apart.
+    `page` is None where the document has none. `version` tells contents of the document apart. `withheld` is
+    whether its reader may not read it any more; then it has no title and no text.
     """
 
     document: str
@@ -26,6 +27,7 @@ class Source:
     end: int
     text: str
     score: float
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class Grounds:
     def told_sources(self) -> list[dict[str, Any]]:
         """The sources as all doors tell them, numbered as the answer cites them.
 
-        An empty text is that of a document that has been deleted since.
+        An empty text is that of a document that has been deleted or replaced since, or that is `withheld`.
         """
         return [{"n": number, **asdict(source)} for number, source in enumerate(self.sources, start=1)]
 
@@ -71,4 +73,5 @@ def _mapping(data: object) -> Mapping[str, Any]:
     return data
 
 
-SOURCE_FIELDS = tuple(field.name for field in fields(Source))
+STORED_FIELDS = tuple(field.name for field in fields(Source) if field.name != "withheld")
+"""What a source's row has; who may read it changes, and is asked each time."""

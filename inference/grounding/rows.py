@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from embeddings.models import Document
-from inference.grounding.grounds import SOURCE_FIELDS, Grounds, Source
+from inference.grounding.grounds import STORED_FIELDS, Grounds, Source
 from inference.models import AnswerSource, Generation
 
 _IDS = ("document", "version", "collection")
@@ -22,7 +22,7 @@ def source_values(grounds: Grounds, gone: Iterable[str] = ()) -> list[dict[str, 
     """What the rows of its sources say, but for the answer's id; of documents that are `gone`, the mark."""
     rows = []
     for number, source in enumerate(grounds.sources, start=1):
-        values = {name: getattr(source, name) for name in SOURCE_FIELDS}
+        values = {name: getattr(source, name) for name in STORED_FIELDS}
         values |= {name: UUID(values[name]) for name in _IDS}
         if source.document in gone:
             values |= {"title": "", "text": ""}
@@ -49,5 +49,8 @@ def grounds_of(generation: Generation) -> Grounds | None:
 
 
 def _source(row: AnswerSource) -> Source:
-    values = {name: getattr(row, name) for name in SOURCE_FIELDS}
-    return Source(**values | {name: str(values[name]) for name in _IDS})
+    values = {name: getattr(row, name) for name in STORED_FIELDS}
+    values |= {name: str(values[name]) for name in _IDS}
+    if row.is_withheld:
+        values |= {"title": "", "text": "", "withheld": True}
+    return Source(**values)

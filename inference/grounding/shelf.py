@@ -42,7 +42,9 @@ class Shelf:
 
 @database_sync_to_async
 def shelf_of(ask: Ask) -> Shelf:
-    """What the question of `ask` may be answered from: one collection, or all that the person may read.
+    """What the question of `ask` may be answered from: one collection, or all of the person and their teams.
+
+    A public one has to be named: anybody may publish, and nobody's question shall be answered by strangers.
 
     Raises NotFound for a collection that is missing or out of reach, and NotAllowed for an API key that does
     not reach documents.
@@ -57,7 +59,6 @@ def shelf_of(ask: Ask) -> Shelf:
 
 
 def _read(reader: User, ids: Sequence[UUID] | None) -> tuple[tuple[UUID, int], ...]:
-    rows = Collection.objects.visible_to(reader)
-    if ids is not None:
-        rows = rows.filter(pk__in=ids)
+    visible = Collection.objects.visible_to(reader)
+    rows = visible.shared_with(reader) if ids is None else visible.filter(pk__in=ids)
     return tuple(rows.order_by("pk").values_list("pk", "version"))

@@ -1,6 +1,6 @@
 """The stage of the pipeline that looks into documents: what is found there, and who answers from it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 from django.utils import translation
@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from embeddings.search import Passage, search
 from embeddings.weights import display_name
-from inference.grounding.confidence import ANSWERED_FROM, asks_about_all, confidence
+from inference.grounding.confidence import ANSWERED_FROM, are_about, asks_about_all, confidence
 from inference.grounding.extract import MOST_SENTENCES, extract
 from inference.grounding.grounds import Grounds, Kind, Source
 from inference.grounding.languages import primary, question_language, speaks
@@ -16,7 +16,7 @@ from inference.grounding.prompt import question_at
 from inference.grounding.room import that_fit
 from inference.grounding.shelf import Shelf
 from inference.question import Question, put_to
-from llmsite.core.errors import InvalidInput
+from llmsite.core.errors import InvalidInput, SearchIncomplete
 
 PASSAGES = 5
 """How many are looked for."""
@@ -27,20 +27,25 @@ MOST_CHARACTERS = 2000
 async def grounded(question: Question) -> Question:
     """The question with what the documents on its shelf have; one without a shelf as it is.
 
-    Raises InvalidInput where nothing is asked, EmbedderUnavailable, and what `put_to` raises.
+    Raises InvalidInput where nothing is asked, EmbedderUnavailable, SearchIncomplete where nothing is found
+    while documents are still being taken in, and what `put_to` raises.
     """
     ask, shelf = question.ask, question.shelf
     if shelf is None or ask.grounding is None:
         return question
     asked = _questions(question)
-    passages, sureness = await _find(shelf, asked)
+    finding = await _find(shelf, asked)
     language = primary(ask.grounding.language) or await question_language(asked[-1])
-    sources = tuple(map(_source, passages))
-    if sureness < ANSWERED_FROM:
+    sources, sureness = tuple(map(_source, finding.passages)), finding.confidence
+    if not finding.is_answer:
+        if not finding.is_complete:
+            raise SearchIncomplete
         return _written(question, "nothing", sureness, (), [_nothing_found(language)])
     if not speaks(question.model.languages, language):
         pieces = extract(asked[-1], sources, most=MOST_SENTENCES[ask.grounding.detail])
         return _written(question, "extract", sureness, sources, pieces)
+    if not finding.may_be_kept:
+        question = replace(question, lookup=None)
     return await _with_passages(question, Grounds(kind="passages", confidence=sureness, sources=sources))
 
 
@@ -72,27 +77,50 @@ def _questions(question: Question) -> list[str]:
     return [text[:MOST_CHARACTERS] for text in (*before, turns[at].content)]
 
 
-async def _find(shelf: Shelf, asked: list[str]) -> tuple[list[Passage], float]:
-    """What is found for the last question, and how likely it answers it.
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """The passages that were found, and how likely they answer the question."""
+
+    passages: list[Passage]
+    confidence: float
+    is_about_all: bool = False
+    """Whether any passage will do, as for "Summarize this document"."""
+    is_complete: bool = True
+    may_be_kept: bool = True
+    """False where a better answer is to be had in a moment, of documents that are still being taken in."""
+
+    @property
+    def is_answer(self) -> bool:
+        return self.is_about_all or self.confidence >= ANSWERED_FROM
+
+
+async def _find(shelf: Shelf, asked: list[str]) -> _Finding:
+    """What is found for the last question.
 
     "And when was that?" says little without the question before: where it finds nothing, both are looked for.
+    But what is found then has to say something about the last one, and not about the one before alone.
     """
-    passages, sureness = await _search(shelf, asked[-1])
-    if sureness < ANSWERED_FROM and len(asked) > 1:
-        further, surer = await _search(shelf, "\n".join(asked))
-        if surer >= ANSWERED_FROM:
-            return further, surer
-    return passages, sureness
+    finding = await _search(shelf, asked[-1])
+    if finding.is_answer or len(asked) == 1:
+        return finding
+    joined = await _search(shelf, "\n".join(asked))
+    if joined.is_answer and are_about(joined.passages, asked[-1]):
+        return joined
+    return finding
 
 
-async def _search(shelf: Shelf, words: str) -> tuple[list[Passage], float]:
+async def _search(shelf: Shelf, words: str) -> _Finding:
     if not shelf.ids:
-        return [], 0.0
+        return _Finding([], 0.0)
     found = await search(shelf.reader, words, collections=shelf.ids, top_k=PASSAGES)
     passages = list(found.passages)
-    if passages and asks_about_all(words):
-        return passages, 1.0
-    return passages, confidence(words, passages, encoder=display_name(settings.EMBEDDING_MODEL))
+    return _Finding(
+        passages,
+        confidence(words, passages, encoder=display_name(settings.EMBEDDING_MODEL)),
+        is_about_all=bool(passages) and asks_about_all(words),
+        is_complete=found.is_complete,
+        may_be_kept=found.is_complete and found.mode == "hybrid",
+    )
 
 
 def _source(passage: Passage) -> Source:

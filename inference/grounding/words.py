@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from inference.cache.word_lists.shape import words
 
@@ -15,6 +16,10 @@ _SENTENCE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese; the index of words takes them by pairs too."""
 _ENDING = re.compile(r"(?:mente|ciones|cion|ing|edly|ed|es|s|ly|os|as|o|a|e|er|ers)$")
 """The commonest endings of English and Spanish. What is left is compared by its first characters."""
 _LEAST_STEM, _MOST_STEM = 3, 8
@@ -47,7 +52,8 @@ _EMPTY = words(
 
 def content_words(text: str) -> list[str]:
     """The words that carry what `text` is about, folded and without their endings, in their order."""
-    full = (word for word in _WORD.findall(_plain(text)) if word not in _EMPTY)
+    written = (part for word in _WORD.findall(_plain(text)) for part in _parts(word))
+    full = (word for word in written if word not in _EMPTY)
     return [_stem(word) for word in full if len(word) > 1 or word.isdigit()]
 
 
@@ -67,6 +73,15 @@ def sentences(text: str) -> list[str]:
         for begin in range(0, len(part), _MOST_SENTENCE)
     )
     return [sentence for part in parts if (sentence := part.strip())]
+
+
+def _parts(word: str) -> Iterator[str]:
+    """The word, or of what is written without spaces between words each pair of characters."""
+    for part in _UNSPACED.split(word):
+        if not _UNSPACED.match(part):
+            yield from filter(None, (part,))
+        else:
+            yield from (part[at : at + 2] for at in range(max(1, len(part) - 1)))
 
 
 def _plain(text: str) -> str:

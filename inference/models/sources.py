@@ -5,7 +5,9 @@ from collections.abc import Collection
 from typing import Self
 
 from django.db import models
+from django.db.models import Exists, OuterRef
 
+from embeddings.models import Collection as DocumentCollection
 from inference.models.generations import Generation
 
 
@@ -18,11 +20,26 @@ class AnswerSourceQuerySet(models.QuerySet["AnswerSource"]):
         return self.exclude(text="").update(title="", text="")
 
 
+class AnswerSourceManager(models.Manager.from_queryset(AnswerSourceQuerySet)):  # type: ignore[misc]
+    """Each row is read with whether the person whose answer it is may read it now.
+
+    As the rule stands here, whoever reads rows reads it with them: with an answer, a page or an export.
+    """
+
+    def get_queryset(self) -> AnswerSourceQuerySet:
+        readable = DocumentCollection.objects.visible_to(OuterRef("generation__user"))
+        rows: AnswerSourceQuerySet = super().get_queryset()
+        return rows.annotate(is_readable=Exists(readable.filter(pk=OuterRef("collection"))))
+
+
 class AnswerSource(models.Model):
     """One passage of one answer, which cites it by `number`. Its text is empty once its document is deleted.
 
     The ids are no foreign keys: an answer outlives what it was made of.
     """
+
+    is_readable = False
+    """As the query has it. A row that was not read from the database is told to nobody."""
 
     generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="sources")
     number = models.PositiveSmallIntegerField()
@@ -36,7 +53,7 @@ class AnswerSource(models.Model):
     text = models.TextField(blank=True)
     score = models.FloatField()
 
-    objects = AnswerSourceQuerySet.as_manager()
+    objects = AnswerSourceManager()
 
     class Meta:
         ordering = ("number",)
@@ -47,6 +64,11 @@ class AnswerSource(models.Model):
             # What a document that is being deleted has left in answers.
             models.Index(fields=["document"], name="inference_source_document"),
         ]
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether there is something here that its reader may not be told any more."""
+        return bool(self.text) and not self.is_readable
 
     def __str__(self) -> str:
         # No title: whoever sees this may not be one who may read the document.

@@ -103,7 +103,7 @@ def read_grounding(fields: Fields) -> Grounding | None:
     try:
         return Grounding(collection=UUID(given))
     except ValueError:
-        refuse("collection", _("This is the id of a collection."))
+        refuse("collection", _("This is no id."))
 
 
 def _refuse_the_rest(fields: Fields) -> None:

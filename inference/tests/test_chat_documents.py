@@ -131,7 +131,7 @@ def test_the_sources_of_a_stored_answer_lead_to_their_passages(alice, models, sh
     assert f'href="/documents/{document.pk}/?{place}"' in text
     assert text.count(place) == 1, "a deleted document is no link"
     assert "A &lt;b&gt;fox&lt;/b&gt;." in text
-    assert "This document has been deleted." in text
+    assert "This document has been deleted or replaced." in text
 
 
 @pytest.mark.parametrize("grounding", ["extract", "nothing"])

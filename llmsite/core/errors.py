@@ -221,6 +221,16 @@ class EmbedderUnavailable(SiteError):
     retry_after = 5.0
 
 
+class EmbedderFailed(EmbedderUnavailable):
+    """It answered, and said that it failed: to wait is not enough, somebody may have to look. Data: detail."""
+
+
+class SearchIncomplete(SiteError):
+    """Nothing was found, but documents are still being taken into the indexes."""
+
+    retry_after = 5.0
+
+
 class DiskFull(SiteError):
     """A volume has no space left for what had to be written; nothing of it was kept."""
 
@@ -357,6 +367,11 @@ TABLE: dict[type[SiteError], ErrorRow] = {
         503,
         "embedder_unavailable",
         _("The embedding model is not ready. Try again in a moment; if it lasts, the model’s log says why."),
+    ),
+    SearchIncomplete: ErrorRow(
+        503,
+        "search_incomplete",
+        _("Nothing was found so far, but documents are still being taken in. Try again in a moment."),
     ),
     DiskFull: ErrorRow(
         507, "disk_full", _("The server has no space left for files. Tell who runs it; your data is safe.")

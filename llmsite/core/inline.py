@@ -22,7 +22,7 @@ from django.utils.cache import patch_vary_headers
 
 from llmsite.core.error_pages import render_error
 from llmsite.core.errors import SiteError
-from llmsite.core.paths import is_api_path
+from llmsite.core.paths import is_api_path, takes_files
 from llmsite.core.upload_handler import read_form
 
 
@@ -74,6 +74,8 @@ class Messages(_Inline, MessageMiddleware):
 
 class Csrf(_Inline, CsrfViewMiddleware):
     async def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> Any:  # type: ignore[override]
+        if takes_files(request.path) and not request.user.is_authenticated:
+            return None  # The view sends them to sign in, and nothing of their form is read.
         try:
             if request.method == "POST" and request.content_type == "multipart/form-data":
                 # The proof is a field of the form, whose files may be refused.

@@ -5,6 +5,8 @@ import json
 import socket
 import threading
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -126,3 +128,19 @@ def test_an_upload_that_breaks_off_leaves_nothing_and_the_site_goes_on(site, ali
     # The same name each time: one document in four versions.
     assert answers == [202] * 4
     assert Document.objects.get().versions.count() == 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_form_of_a_stranger_that_does_not_come_to_its_end_holds_no_thread(site):
+    threads = Path(f"/proc/{site.process.pid}/task")
+    nobody = {"Content-Type": "application/json"}
+    assert post(site, b"{}", nobody, "/api/search")[0] == 401
+    before = len(list(threads.iterdir()))
+    address, lines = urlsplit(site.url), "".join(f"{name}: {value}\r\n" for name, value in FORM.items())
+    with ExitStack() as open_ones:
+        for path in ("/login/", "/documents/upload/", "/api/documents") * 20:
+            client = open_ones.enter_context(socket.create_connection((address.hostname, address.port)))
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{lines}".encode())
+            client.sendall(b"Content-Length: 900000\r\n\r\n" + HEAD)
+        assert post(site, b"{}", nobody, "/api/search")[0] == 401
+        assert len(list(threads.iterdir())) < before + 8

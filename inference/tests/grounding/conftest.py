@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from accounts.models import User
+from embeddings.indexes.hits import Mode
 from embeddings.models import Collection, Document
 from embeddings.search import Found, Passage
 from inference.grounding import stage
@@ -19,6 +20,10 @@ class Library:
     def __init__(self) -> None:
         self.passages: list[Passage] = []
         self.searches: list[tuple[str, list[Any]]] = []
+        self.is_complete = True
+        self.mode: Mode = "hybrid"
+        self.only_for = ""
+        """Words without which nothing is found."""
 
     def add(
         self, collection: Collection, text: str = FOX, *, title: str = "Foxes", **values: Any
@@ -48,7 +53,8 @@ class Library:
     ) -> Found:
         self.searches.append((query, list(collections or ())))
         found = [passage for passage in self.passages if passage.collection in set(collections or ())]
-        return Found(found[:top_k], 1.0, "hybrid")
+        found = found if self.only_for in query else []
+        return Found(found[:top_k], 1.0, self.mode, self.is_complete)
 
 
 @pytest.fixture

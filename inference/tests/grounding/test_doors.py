@@ -8,7 +8,9 @@ from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
 from django.test import AsyncClient
 
-from conftest import bearer
+from accounts.models import User
+from conftest import bearer, sign_in_client
+from embeddings.models import Collection
 from inference.models import Generation
 from inference.providers import scripted
 from inference.providers.scripted import Script
@@ -119,6 +121,30 @@ async def test_the_question_before_is_looked_for_too_where_the_words_alone_find_
         "And what about hedgehogs, then?",
         f"{QUESTION}\nAnd what about hedgehogs, then?",
     ]
+
+
+async def test_what_only_the_question_before_finds_is_no_answer_to_another_one(alice, foxes):
+    conversation = (await post(alice, "/api/conversations", {})).json()["id"]
+    path = f"/api/conversations/{conversation}/messages"
+    for prompt in (QUESTION, "What is the capital of Mongolia?"):
+        asked = (await post(alice, path, {"prompt": prompt, "collection": str(foxes.pk)})).json()
+        told = await retold(alice, asked["message"]["generation"]["id"])
+
+    assert next(event for event in told if event["type"] == "sources")["answered"] is False
+
+
+async def test_a_chat_that_has_lost_its_documents_says_so(alice, foxes):
+    conversation = (await post(alice, "/api/conversations", {})).json()["id"]
+    body = {"prompt": QUESTION, "collection": str(foxes.pk)}
+    asked = (await post(alice, f"/api/conversations/{conversation}/messages", body)).json()
+    await retold(alice, asked["message"]["generation"]["id"])
+    client = AsyncClient()
+    await sync_to_async(sign_in_client)(client, alice)
+    address = f"/chat/{conversation}/"
+    assert "composer-note" not in (await client.get(address)).content.decode()
+
+    await Collection.objects.filter(pk=foxes.pk).aupdate(owner=await User.objects.acreate(username="eve"))
+    assert "composer-note" in (await client.get(address)).content.decode()
 
 
 async def test_websocket(alice, foxes):

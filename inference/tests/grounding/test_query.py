@@ -67,17 +67,21 @@ async def test_it_answers_from_the_passages_and_tells_them(alice, foxes, library
     assert [call.request.messages[-1].content.count(FOX) for call in scripted.calls] == [1]
 
 
-async def test_without_a_collection_all_that_may_be_read_is_asked(alice, bob, foxes, library):
+async def test_without_a_collection_ones_own_and_those_of_teams_are_asked(alice, bob, foxes, library):
     hers = await Collection.objects.acreate(owner=alice, name="More")
+    theirs = await Collection.objects.acreate(owner=bob, name="Theirs")
+    await sync_to_async(share)(theirs, alice, bob)
     await Collection.objects.acreate(owner=bob, name="His")
     open_to_all = await Collection.objects.acreate(
         owner=bob, name="Everybody's", visibility=Visibility.PUBLIC
     )
 
     await answer(alice)
+    await answer(alice, collection=str(open_to_all.pk))
 
-    [(_, asked)] = library.searches
-    assert set(asked) == {foxes.pk, hers.pk, open_to_all.pk}
+    [(_, asked), (_, named)] = library.searches
+    assert set(asked) == {foxes.pk, hers.pk, theirs.pk}
+    assert named == [open_to_all.pk]
 
 
 async def test_what_the_documents_do_not_say_no_model_is_asked(alice, foxes):
@@ -99,6 +103,36 @@ async def test_what_the_documents_do_not_say_no_model_is_asked(alice, foxes):
         0,
         "documents",
     )
+
+
+class TestWhileDocumentsAreTakenIn:
+    async def test_nothing_found_so_far_is_no_answer(self, alice, foxes, library):
+        library.is_complete, library.only_for = False, "what is not there yet"
+        response = await query(alice, collection=str(foxes.pk))
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "search_incomplete")
+        assert int(response["Retry-After"]) > 0
+        assert not await Generation.objects.aexists()
+
+    @pytest.mark.parametrize("state", [{"is_complete": False}, {"mode": "lexical"}], ids=str)
+    async def test_an_answer_from_what_is_there_is_not_kept(self, alice, foxes, library, state):
+        for name, value in state.items():
+            setattr(library, name, value)
+        await answer(alice, collection=str(foxes.pk))
+        library.is_complete, library.mode = True, "hybrid"
+        assert (await answer(alice, collection=str(foxes.pk)))["cache_hit"] is False
+        assert (await answer(alice, collection=str(foxes.pk)))["cache_hit"] is True
+
+
+async def test_how_long_it_took_is_the_whole_time(alice, foxes, library, monkeypatch):
+    real = library.search
+
+    async def slow(*args, **values):
+        await asyncio.sleep(0.05)
+        return await real(*args, **values)
+
+    monkeypatch.setattr("inference.grounding.stage.search", slow)
+    await answer(alice, NOT_THERE, collection=str(foxes.pk))
+    assert (await Generation.objects.aget()).latency_ms >= 50
 
 
 async def test_a_model_is_given_what_fits_and_only_that_is_told(alice, foxes, library):
@@ -267,7 +301,8 @@ class TestCache:
 
     async def test_not_where_another_one_may_be_read_by_now(self, alice, bob, foxes):
         await answer(alice)
-        await Collection.objects.acreate(owner=bob, name="New", visibility=Visibility.PUBLIC)
+        new = await Collection.objects.acreate(owner=bob, name="New")
+        await sync_to_async(share)(new, alice, bob)
 
         assert not (await answer(alice))["cache_hit"]
 
@@ -293,6 +328,12 @@ class TestCache:
 
         assert plain.json()["cache"] is None
         assert plain.json()["sources"] == []
+
+    async def test_not_in_another_language(self, alice, foxes):
+        await ChatModelConfig.objects.filter(alias="scripted").aupdate(languages=["en"])
+        await answer(alice, collection=str(foxes.pk))
+        told = await answer(alice, collection=str(foxes.pk), language="es")
+        assert (told["cache_hit"], told["extract"]) == (False, True)
 
     async def test_not_where_another_detail_or_none_of_it_is_wanted(self, alice, foxes):
         await answer(alice, collection=str(foxes.pk))

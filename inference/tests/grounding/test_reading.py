@@ -3,7 +3,7 @@
 import pytest
 
 from embeddings.search import Passage
-from inference.grounding.confidence import ANSWERED_FROM, asks_about_all, confidence
+from inference.grounding.confidence import ANSWERED_FROM, are_about, asks_about_all, confidence
 from inference.grounding.extract import extract
 from inference.grounding.languages import question_language, speaks
 from inference.grounding.words import content_words, sentences, share_found
@@ -36,6 +36,20 @@ def test_words_are_compared_without_accents_endings_and_what_says_nothing():
     assert content_words("How many foxes are there in 2024?") == ["fox", "2024"]
     assert share_found(content_words("hunting mice"), FOX) == 1
     assert share_found([], FOX) == 0
+
+
+def test_what_is_written_without_spaces_is_compared_by_pairs():
+    assert content_words("法国的首都") == ["法国", "国的", "的首", "首都"]
+    assert share_found(content_words("法国的首都是哪里？"), "巴黎是法国的首都，也是最大的城市。") > 0.5
+    assert share_found(content_words("法国的首都是哪里？"), "狐狸住在森林里。") == 0
+    assert content_words("Python3的版本") == ["python3", "的版", "版本"]
+
+
+def test_what_two_questions_find_has_to_be_about_the_second():
+    found = [passage()]
+    assert are_about(found, "And when was that?")
+    assert are_about(found, "And when does it hunt?")
+    assert not are_about(found, "What is the capital of Mongolia?")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +125,10 @@ class TestConfidence:
     @pytest.mark.parametrize(
         ("question", "expected"),
         [
+            ("What is the key?", False),
+            ("Give me the list", False),
+            ("What is the point?", False),
+            ("What are the main points of this text?", True),
             ("Summarize this document.", True),
             ("What is this document about?", True),
             ("Resume los puntos principales del texto", True),

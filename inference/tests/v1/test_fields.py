@@ -181,6 +181,12 @@ async def test_a_bad_question_is_refused_by_its_field(alice, models, body, code,
     assert not await Message.objects.aexists()
 
 
+async def test_what_is_no_id_of_a_collection_is_told_so(alice, models):
+    answer = await post(alice, CHAT, with_fields('"collection": "nope"'))
+
+    assert openai_error(answer)["message"] == "This is no id."
+
+
 BAD_MESSAGES = [
     ({"max_tokens": None}, "max_tokens: "),
     ({"max_tokens": 0}, "max_tokens: "),
