@@ -34,6 +34,8 @@ PASSWORD = "correct horse battery"
 def _no_traces() -> Iterator[None]:
     """Each test finds the scripted provider, the providers, the cache and the limits as new."""
     scripted.reset()
+    # Again: what a test had replaced may have come back after the last one was cleared up.
+    answer_cache.memory.forget()
     yield
     scripted.reset()
     # The test client serves requests in this thread, and leaves it in the language of the last one.

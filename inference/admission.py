@@ -3,7 +3,7 @@
 From here on what the user wrote is kept, whatever happens to the answer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,8 @@ from django.utils import timezone
 from accounts.ledger import reserve
 from inference.cache.levels import CachedHit
 from inference.context import estimated_prompt_tokens, most_prompt_tokens
-from inference.grounding.rows import gone_documents, source_values, values_of
+from inference.grounding.forgetting import instead_of_extract
+from inference.grounding.rows import gone_versions, source_values, values_of
 from inference.idempotency import claim
 from inference.models import (
     TITLE_LENGTH,
@@ -122,7 +123,7 @@ def _store(question: Question, hit: CachedHit | None) -> Turn:
     generation = new_generation(question)
     generation.message = Message.objects.create(conversation=conversation, parent=parent, role=Role.ASSISTANT)
     generation.save(force_insert=True)
-    _store_sources(question, generation)
+    question = _store_sources(question, generation)
     claim(ask, generation)
     _reserve(question, generation, is_free=hit is not None or bool(question.written))
     if hit is not None:
@@ -130,14 +131,19 @@ def _store(question: Question, hit: CachedHit | None) -> Turn:
     return Turn(question, generation, conversation, user_message, hit)
 
 
-def _store_sources(question: Question, generation: Generation) -> None:
+def _store_sources(question: Question, generation: Generation) -> Question:
+    """The question as it is to be answered: one that quotes what is gone by now has another answer."""
     grounds = question.grounds
     if grounds is None:
-        return
+        return question
     # One may have been deleted since it was found, and whoever did that has looked for its traces already.
-    rows = source_values(grounds, gone_documents(grounds.sources))
+    gone = gone_versions(grounds.sources)
+    rows = source_values(grounds, gone)
     AnswerSource.objects.bulk_create([AnswerSource(generation=generation, **row) for row in rows])
     prefetch_related_objects([generation], "sources")
+    if gone and grounds.extract:
+        return replace(question, written=[instead_of_extract(question.ask.prompt)])
+    return question
 
 
 def _reserve(question: Question, generation: Generation, *, is_free: bool) -> None:

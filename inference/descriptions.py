@@ -48,6 +48,7 @@ EVENTS = events(
 
 ANSWER_HEADERS = {
     "X-Llmsite-Cache": "Where the answer comes from: `hit-l1`, `hit-l2`, `hit-l3` or `miss`.",
+    "X-Llmsite-Similarity": "With `hit-l3`, the cosine to the question that was answered before.",
     "X-Llmsite-Model": "The model that answers.",
     "X-Llmsite-Fallbacks": "How many models failed before it.",
     "X-Llmsite-Cost": "What a whole answer cost, as a decimal in the site's currency; 0 from the cache.",
@@ -77,8 +78,8 @@ class Usage(TypedDict):
 class Source(TypedDict):
     """A passage that the answer was given, which it cites as `[n]`.
 
-    Its text is empty once its document is deleted or replaced, and where it is `withheld`: you may not read it
-    any more.
+    Its text is empty once its document is deleted or replaced, and where it is `withheld`: you may
+    not read it any more.
     """
 
     n: int

@@ -17,6 +17,8 @@ class Started:
     """The first piece has come. `model` is the one that answers, in place of `requested_model` if given.
 
     `cache` is the level that the answer comes from; `fallbacks` counts the models that failed before.
+    `similarity` is that to the question which the answer was kept for, where its words were other ones; it is
+    not stored, so only a header tells it.
     """
 
     type: ClassVar[str] = "started"
@@ -28,6 +30,7 @@ class Started:
     requested_model: str = ""
     fallbacks: int = 0
     cache: str | None = None
+    similarity: float | None = None
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -145,7 +148,7 @@ _quote = json.encoder.encode_basestring
 _KINDS: dict[str, type[Event]] = {
     kind.type: kind for kind in (Started, Sources, Delta, ToolCallPiece, Finished, Failed)
 }
-_UNTOLD = frozenset({"stop_sequence"})
+_UNTOLD = frozenset({"stop_sequence", "similarity"})
 # Events are flat, and there is one for each token: `dataclasses.asdict` would take several times as long.
 _FIELDS = {
     kind: tuple(one.name for one in fields(kind) if one.name not in _UNTOLD) for kind in _KINDS.values()

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from accounts.ledger import book_free
 from accounts.models import ApiKey, User
 from inference.admission import title_of
-from inference.grounding.rows import gone_documents, source_values, values_of
+from inference.grounding.rows import gone_versions, source_values, values_of
 from inference.hits import QuickHit
 from inference.models import AnswerSource, Conversation, Generation, Message, Role, Status
 from inference.preface import preface_of
@@ -102,7 +102,7 @@ def _sources(hit: QuickHit) -> list[dict[str, Any]]:
     grounds = hit.question.grounds
     if grounds is None:
         return []
-    rows = source_values(grounds, gone_documents(grounds.sources))
+    rows = source_values(grounds, gone_versions(grounds.sources))
     return [{"generation_id": hit.generation_id, **row} for row in rows]
 
 

@@ -44,6 +44,7 @@ class QuickHit:
             model=self.question.model.alias,
             provider=self.question.model.provider,
             cache=self.hit.level,
+            similarity=self.hit.similarity,
         )
 
     @property

@@ -25,6 +25,8 @@ def llmsite_headers(choices: Sequence[Started], *, cost: str | None = None) -> d
         "x-llmsite-cache": f"hit-{started.cache}" if started.cache else "miss",
         "x-llmsite-fallbacks": str(started.fallbacks),
     }
+    if started.similarity is not None:
+        headers["x-llmsite-similarity"] = f"{started.similarity:.3f}"
     if cost is not None or started.cache:
         headers["x-llmsite-cost"] = cost or "0"
     return headers

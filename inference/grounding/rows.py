@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from embeddings.models import Document
+from embeddings.models import DocumentVersion
 from inference.grounding.grounds import STORED_FIELDS, Grounds, Source
 from inference.models import AnswerSource, Generation
 
@@ -19,22 +19,27 @@ def values_of(grounds: Grounds | None) -> dict[str, Any]:
 
 
 def source_values(grounds: Grounds, gone: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """What the rows of its sources say, but for the answer's id; of documents that are `gone`, the mark."""
+    """What the rows of its sources say, but for the answer's id; of versions that are `gone`, the mark."""
     rows = []
     for number, source in enumerate(grounds.sources, start=1):
         values = {name: getattr(source, name) for name in STORED_FIELDS}
         values |= {name: UUID(values[name]) for name in _IDS}
-        if source.document in gone:
+        if source.version in gone:
             values |= {"title": "", "text": ""}
         rows.append({"number": number, **values})
     return rows
 
 
-def gone_documents(sources: Iterable[Source]) -> set[str]:
-    """The documents among `sources` that have been deleted since they were found."""
-    wanted = {source.document for source in sources}
-    there = Document.objects.filter(pk__in=wanted, deleting_at=None).values_list("pk", flat=True)
-    return wanted - {str(pk) for pk in there}
+def gone_versions(sources: Iterable[Source]) -> set[str]:
+    """The versions among `sources` that have been deleted or replaced since they were found.
+
+    That of a collection that is being deleted is gone: its documents have no mark of their own.
+    """
+    wanted = {source.version for source in sources}
+    there = DocumentVersion.objects.filter(
+        pk__in=wanted, document__deleting_at=None, document__collection__deleting_at=None
+    )
+    return wanted - {str(pk) for pk in there.values_list("pk", flat=True)}
 
 
 def grounds_of(generation: Generation) -> Grounds | None:

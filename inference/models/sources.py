@@ -1,19 +1,28 @@
 """The passages that answers were given, as they were then: an old answer still shows what it stands on."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection as Group
 from typing import Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Value
+from django.db.models.functions import Cast, Concat
 
-from embeddings.models import Collection as DocumentCollection
-from inference.models.generations import Generation
+from embeddings.models import Collection
+from inference.models.generations import Generation, Grounding
 
 
 class AnswerSourceQuerySet(models.QuerySet["AnswerSource"]):
-    def of_documents(self, ids: Collection[uuid.UUID]) -> Self:
-        return self.filter(document__in=ids)
+    def of_documents(self, ids: Group[uuid.UUID], versions: Group[uuid.UUID] | None = None) -> Self:
+        """All of these documents, or those of some versions of them."""
+        rows = self.filter(document__in=ids)
+        return rows if versions is None else rows.filter(version__in=versions)
+
+    def quoted(self) -> Self:
+        """Those that an answer is made of, without a model; the others it was given and did not use."""
+        mark = Concat(Value("["), Cast("number", models.CharField()), Value("]"))
+        extracts = self.filter(generation__grounding=Grounding.EXTRACT)
+        return extracts.filter(generation__message__content__contains=mark)
 
     def blank(self) -> int:
         """Remove what they say of their documents; that there was a passage stays to be seen."""
@@ -27,7 +36,7 @@ class AnswerSourceManager(models.Manager.from_queryset(AnswerSourceQuerySet)):  
     """
 
     def get_queryset(self) -> AnswerSourceQuerySet:
-        readable = DocumentCollection.objects.visible_to(OuterRef("generation__user"))
+        readable = Collection.objects.visible_to(OuterRef("generation__user"))
         rows: AnswerSourceQuerySet = super().get_queryset()
         return rows.annotate(is_readable=Exists(readable.filter(pk=OuterRef("collection"))))
 

@@ -334,7 +334,8 @@ class TestSingleFlight:
         quick = await complete(Ask(user=alice, door="test", prompt=QUESTION))
 
         assert quick.text == "".join(PIECES)
-        assert quick.end.cache == "l1"
+        # By now it is being told here, or it has come to its end and was found.
+        assert quick.end.cache in ("l1", "l2")
         assert calls() == 1
         assert "".join([event["text"] async for event in slow if event["type"] == "delta"]) == quick.text
 

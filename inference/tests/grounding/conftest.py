@@ -7,7 +7,7 @@ import pytest
 
 from accounts.models import User
 from embeddings.indexes.hits import Mode
-from embeddings.models import Collection, Document
+from embeddings.models import Collection, Document, Status
 from embeddings.search import Found, Passage
 from inference.grounding import stage
 
@@ -30,12 +30,13 @@ class Library:
     ) -> Document:
         """A document of which every search there finds `text`, with a vector that says "this is it"."""
         document = Document.objects.create(collection=collection, name=f"{title[:200]}.txt")
+        version = document.versions.create(number=1, size=len(text), status=Status.READY)
         Collection.objects.filter(pk=collection.pk).bump()
         given = {"page": None, "score": 0.9, "vector_score": 0.8, "lexical_score": 0.7} | values
         passage = Passage(
             chunk=len(self.passages) + 1,
             document=document.pk,
-            version=document.pk,
+            version=version.pk,
             collection=collection.pk,
             title=title,
             start=10,
