@@ -11,12 +11,17 @@ from itertools import pairwise
 from math import ceil
 from typing import Protocol
 
-CHUNKER = "1"
+CHUNKER = "2"
 """Goes up with every change of where pieces are cut: what is stored was cut by one chunker."""
 
 MOST_TOKENS = 200
 ENOUGH_TOKENS = 100
 FEW_TOKENS = 40
+
+LEAST_CHARACTERS = 20
+LEAST_WORDS = 4
+MOST_OF_TAIL = 40
+"""Characters. Some scripts put no space between words, so few words alone do not make a text short."""
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 """The tokens of each text, with the marks that the encoder puts around it."""
@@ -30,7 +35,8 @@ CHARACTERS_PER_TOKEN = 8
 """More than any text has. Encoders count a word that they do not know as one token, however long it is."""
 
 PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
-SPACE = re.compile(r"\s+")
+# Spaces that a sentence may end before: those of a line's end, and those behind one of its last marks.
+SPACE = re.compile(r"(?<!\s)[^\S\n]*+\n\s*|(?<=[.!?…'\"’”»)\]])\s+")
 SENTENCE_END = re.compile(r"[.!?…]['\"’”»)\]]{0,3}$")
 # Scripts that put no space after a sentence.
 WIDE_SENTENCE_END = re.compile(r"(?<=[。！？])")
@@ -94,10 +100,11 @@ def chunk(
     most_tokens: int = MOST_TOKENS,
     enough_tokens: int = ENOUGH_TOKENS,
 ) -> list[Piece]:
-    """The pieces of a document, none of more than `most_tokens`.
+    """The pieces of a document, none of more than `most_tokens` but for a tail of a few words.
 
-    A piece of `enough_tokens` ends with its paragraph. Without `count_tokens` an estimate is used that is
-    seldom too low (see `estimate_tokens`).
+    A piece of `enough_tokens` ends with its paragraph. A number or a word that is left over at the end of a
+    page says nothing by itself, so it stays with the piece before it. Without `count_tokens` an estimate is
+    used that is seldom too low (see `estimate_tokens`).
     """
     count = count_tokens or (lambda texts: [estimate_tokens(text) for text in texts])
     marks = count([""])[0]
@@ -107,7 +114,8 @@ def chunk(
     for page in pages:
         atoms = _counted(page.text, list(_atoms(page)), count, marks, room)
         groups = _groups(atoms, room, enough_tokens)
-        for group in (part for whole in groups for part in _fitting(page.text, whole, count, most_tokens)):
+        fitting = [part for whole in groups for part in _fitting(page.text, whole, count, most_tokens)]
+        for group in _without_tail(page.text, fitting):
             heading = _heading_of(group, heading)
             start, end = group[0].start, group[-1].end
             pieces.append(Piece(page.number, start, end, heading, page.text[start:end]))
@@ -278,6 +286,19 @@ def _fitting(text: str, group: list[Atom], count: CountTokens, most: int) -> Ite
         yield from _fitting(text, group[middle:], count, most)
     else:
         yield group
+
+
+def _without_tail(text: str, groups: list[list[Atom]]) -> list[list[Atom]]:
+    """The groups of a page; a last one that says next to nothing is part of the one before it."""
+    if len(groups) < 2 or not _is_tiny(text[groups[-1][0].start : groups[-1][-1].end]):
+        return groups
+    *others, before, tail = groups
+    return [*others, before + tail]
+
+
+def _is_tiny(text: str) -> bool:
+    is_few = len(text) < MOST_OF_TAIL and len(text.split()) < LEAST_WORDS
+    return len(text) < LEAST_CHARACTERS or is_few
 
 
 def _by_paragraph(atoms: list[Atom]) -> Iterator[list[Atom]]:

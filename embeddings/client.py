@@ -12,11 +12,14 @@ from django.conf import settings
 
 from embeddings.texts import Kind
 from llmsite.core import http
-from llmsite.core.errors import EmbedderUnavailable, InvalidInput, TooLarge
+from llmsite.core.errors import EmbedderFailed, EmbedderUnavailable, InvalidInput, TooLarge
 from llmsite.core.model_process import MOST_BYTES
 
 _BYTES_OF_A_VECTOR = 1 << 16
 _ERROR_BYTES = 1 << 16
+
+AWAY = (502, 503, 504)
+"""What the model process answers while it loads, stops or has too much to do, or a proxy without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,9 @@ class Embeddings:
 async def embed(texts: Sequence[str], *, kind: Kind = "passage") -> Embeddings:
     """The vectors of 1 to 2,048 texts, none of them empty.
 
-    Raises EmbedderUnavailable where the encoder is not there or does not answer, TooLarge where the texts are
-    more than one request carries, InvalidInput where it refuses them.
+    Raises EmbedderUnavailable where the encoder is not there or does not answer, EmbedderFailed where it says
+    that it failed, TooLarge where the texts are more than one request carries, InvalidInput where it refuses
+    them.
     """
     payload = {"input": list(texts), "kind": kind, "encoding_format": "base64"}
     try:
@@ -63,6 +67,8 @@ def _refused(status: int, body: Any, retry_after: str | None) -> Exception:
         return TooLarge(field="input", limit=MOST_BYTES, unit="bytes")
     if status == 400:
         return InvalidInput(field="input", reason=message)
+    if status not in AWAY:
+        return EmbedderFailed(detail=f"{status} {message}")
     wait = {"retry_after": float(retry_after)} if retry_after else {}
     return EmbedderUnavailable(detail=f"{status} {message}", **wait)
 

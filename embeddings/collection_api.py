@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
+from django.shortcuts import get_object_or_404
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -39,7 +40,7 @@ def with_counts(collections: QuerySet[Collection]) -> QuerySet[Collection]:
 
 
 def _shown(collection: Collection, user: User) -> Any:
-    found = with_counts(Collection.objects.visible_to(user)).get(pk=collection.pk)
+    found = get_object_or_404(with_counts(Collection.objects.visible_to(user)), pk=collection.pk)
     return CollectionSerializer(found, context={"user": user}).data
 
 

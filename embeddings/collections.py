@@ -7,7 +7,7 @@ from accounts.audit import record
 from accounts.models import Team
 from accounts.models.audit import AuditKind
 from embeddings.models import Collection, Visibility
-from llmsite.core.errors import InvalidInput
+from llmsite.core.errors import InvalidInput, NotFound
 
 
 def save_collection(
@@ -15,15 +15,17 @@ def save_collection(
 ) -> Collection:
     """Make or change a collection of `collection.owner`; what is None stays as it is.
 
-    A `team` counts only where the visibility is team. Raises InvalidInput, and nothing is changed.
+    A `team` counts only where the visibility is team. Raises InvalidInput, and NotFound for one that was
+    deleted meanwhile; then nothing is changed.
     """
-    before = (collection.visibility, collection.team_id)
-    collection.name = collection.name if name is None else name
-    collection.visibility = visibility or collection.visibility
-    collection.team = _team_of(collection, team)
     is_new = collection._state.adding
     try:
         with transaction.atomic():
+            collection = collection if is_new else _held(collection)
+            before = (collection.visibility, collection.team_id)
+            collection.name = collection.name if name is None else name
+            collection.visibility = visibility or collection.visibility
+            collection.team = _team_of(collection, team)
             collection.save()
             if not is_new:
                 Collection.objects.filter(pk=collection.pk).bump()
@@ -32,6 +34,19 @@ def save_collection(
     except IntegrityError as error:
         raise InvalidInput(field="name", reason=_("You have a collection of this name already.")) from error
     return collection
+
+
+def _held(collection: Collection) -> Collection:
+    """The row as it is now, and as it stays until the transaction ends.
+
+    `collection` was read before: saved as it was, it would bring back an old `version`, under which answers
+    are kept, and what others have changed since.
+    """
+    rows = Collection.objects.writable_by(collection.owner).select_for_update()
+    held = rows.filter(pk=collection.pk).first()
+    if held is None:
+        raise NotFound
+    return held
 
 
 def _is_shared(collection: Collection) -> bool:

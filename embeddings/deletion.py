@@ -4,10 +4,12 @@ A row with `deleting_at` stays until nothing is left of it in the other stores, 
 yet is known. The stores are the files, the rows, the indexes, and what an upper app keeps (`register`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 from uuid import UUID
 
+import structlog
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -19,28 +21,41 @@ from accounts.models.audit import AuditKind
 from embeddings import storage
 from embeddings.indexes.client import sync
 from embeddings.models import Collection, Document, DocumentVersion, SearchIndex
-from llmsite.core.errors import EmbedderUnavailable, ErasureUnfinished
+from llmsite.core.errors import DiskFull, EmbedderFailed, EmbedderUnavailable, ErasureUnfinished
 from llmsite.core.worker import TryLater, checkpoint
+
+log = structlog.get_logger(__name__)
 
 URGENT = 50
 """The priority of tasks that somebody was told are done soon; ingestion makes way for them."""
 DOCUMENTS_AT_ONCE = 100
 RETRY_SECONDS = 5.0
+FAILED_RETRY_SECONDS = 60.0
+"""After a store that has answered that it failed."""
 
-Forgetter = Callable[[list[UUID]], object]
-"""Raises ErasureUnfinished where a store is away; then it is called again."""
+
+class Forgetter(Protocol):
+    """Raises ErasureUnfinished or TryLater where a store is away; then it is called again."""
+
+    def __call__(self, ids: list[UUID], versions: list[UUID] | None = None, /) -> object: ...
+
 
 _forgetters: list[Forgetter] = []
 
 
 def register(forgetter: Forgetter) -> None:
-    """Let an upper app remove what it keeps of the documents with these ids; it may be called again."""
+    """Let an upper app remove what it keeps of the documents with these ids; it may be called again.
+
+    With `versions` it is what it keeps of these versions of them: the documents have others by now.
+    """
     _forgetters.append(forgetter)
 
 
 @transaction.atomic
 def delete_document(document: Document, *, actor: User) -> None:
     """From the end of this transaction on nobody sees it; a task removes its traces."""
+    # Whoever shows a version locks the collection first, too: in two orders they would wait for each other.
+    Collection.objects.select_for_update().filter(pk=document.collection_id).first()
     marked = Document.objects.filter(pk=document.pk, deleting_at=None).update(deleting_at=timezone.now())
     if not marked:
         return
@@ -91,9 +106,13 @@ def finish_collection(pk: str) -> None:
 
 
 @task(priority=URGENT)
-def clear_up(collection: str, files: list[str]) -> None:
-    """Versions of documents are gone: remove their files, and let the indexes forget them."""
+def clear_up(
+    collection: str, files: list[str], document: str | None = None, versions: Sequence[str] = ()
+) -> None:
+    """Versions of a document are gone: remove their files, and let indexes and upper apps forget them."""
     with _waiting_for_stores():
+        if document is not None:
+            _forget([UUID(document)], list(map(UUID, versions)))
         storage.remove(files)
         sync(UUID(collection))
 
@@ -103,6 +122,11 @@ def _waiting_for_stores() -> Iterator[None]:
     """A store that is away is waited for, however long: what is left in it stays known meanwhile."""
     try:
         yield
+    except (EmbedderFailed, DiskFull) as error:
+        # Somebody has to look. It is not given up: nothing else would remove what is left.
+        reason = "disk_full" if isinstance(error, DiskFull) else "embedder_failed"
+        log.error("deletion_waits", reason=reason, detail=error.data.get("detail", ""))
+        raise TryLater(FAILED_RETRY_SECONDS, reason) from error
     except EmbedderUnavailable as error:
         raise TryLater(RETRY_SECONDS, "embedder_unavailable") from error
     except ErasureUnfinished as error:
@@ -132,9 +156,13 @@ def _finish_collection(pk: UUID) -> None:
 def _empty(documents: Iterable[UUID]) -> None:
     """Remove the files, the rows below these documents, and what upper apps keep of them."""
     ids = list(documents)
-    for forget in _forgetters:
-        forget(ids)
+    _forget(ids)
     versions = DocumentVersion.objects.filter(document__in=ids)
     # The files first: without a row nobody would know their names.
     storage.remove(versions.values_list("file", flat=True))
     versions.delete()
+
+
+def _forget(documents: list[UUID], versions: list[UUID] | None = None) -> None:
+    for forget in _forgetters:
+        forget(documents, versions)

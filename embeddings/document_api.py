@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db.models import Prefetch, QuerySet
 from django.http import FileResponse, HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiTypes
 from rest_framework import generics, serializers, status
@@ -118,6 +119,7 @@ async def _upload(request: HttpRequest) -> HttpResponseBase:
     taken = await sync_to_async(_receive)(request, user)
     values = {
         "id": taken.document.pk,
+        "name": taken.document.name,
         "status": taken.version.status,
         "collection": taken.document.collection_id,
         "version": taken.version.pk,
@@ -155,7 +157,7 @@ class DocumentView(DocumentsView):
     @documented("One document, with its versions", tag=TAG_DOCUMENTS, gives=DocumentDetailSerializer)
     def get(self, request: Request, pk: UUID) -> Response:
         access_document(user_of(request), pk)
-        document = with_versions(Document.objects.visible_to(user_of(request))).get(pk=pk)
+        document = get_object_or_404(with_versions(Document.objects.visible_to(user_of(request))), pk=pk)
         return Response(DocumentDetailSerializer(document).data)
 
     @documented(
@@ -179,7 +181,7 @@ class DocumentRetryView(DocumentsView):
         """Where its newest version has failed; otherwise nothing changes."""
         user = user_of(request)
         read_again(access_document(user, pk, to_change=True))
-        document = with_versions(Document.objects.visible_to(user)).get(pk=pk)
+        document = get_object_or_404(with_versions(Document.objects.visible_to(user)), pk=pk)
         return Response(DocumentDetailSerializer(document).data, status=status.HTTP_202_ACCEPTED)
 
 

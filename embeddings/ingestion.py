@@ -7,7 +7,7 @@ worker can do. Until the last one readers see the version before; then its place
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -39,12 +39,14 @@ from embeddings.models.documents import RUNNING
 from embeddings.parsing import ParsingFailed, Reason, parse
 from llmsite.core import bulk
 from llmsite.core.disk import telling_when_full
-from llmsite.core.errors import DiskFull, EmbedderUnavailable
-from llmsite.core.worker import TaskLost, TryLater, checkpoint, is_last_try
+from llmsite.core.errors import DiskFull, EmbedderFailed, EmbedderUnavailable
+from llmsite.core.worker import TaskLost, TryLater, TurnOver, checkpoint, is_last_try
 
 log = structlog.get_logger("llmsite.ingestion")
 
 CHUNKS_AT_ONCE = 64
+CHUNKS_A_TURN = 256
+"""So many are embedded while somebody else's document waits: some seconds' work."""
 RETRY_SECONDS = 5.0
 
 # How far a version is, in percent, when a step is done; embedding counts from one to the next.
@@ -60,7 +62,8 @@ def ingest_version(pk: str) -> None:
 def ingest(pk: UUID) -> None:
     """As far as it comes. What cannot be read is marked as failed.
 
-    What may pass is raised, to be tried again: TryLater, ParsingFailed, DiskFull; and TaskLost.
+    What may pass is raised, to be tried again: TryLater, TurnOver, ParsingFailed, DiskFull, EmbedderFailed;
+    and TaskLost.
     """
     work = _take(pk)
     if work is None:
@@ -68,6 +71,8 @@ def ingest(pk: UUID) -> None:
     try:
         with telling_when_full():
             _do_steps(work)
+    except EmbedderFailed:
+        raise
     except EmbedderUnavailable as error:
         raise TryLater(error.retry_after or RETRY_SECONDS, "embedder_unavailable") from error
     except (ParsingFailed, DiskFull) as error:
@@ -87,9 +92,17 @@ def note_failed_task(*, task_result: TaskResult, **_signal: object) -> None:
     _mark_failed(UUID(task_result.args[0]), Reason.CRASHED.value if died else INTERNAL)
 
 
+@transaction.atomic
 def _mark_failed(pk: UUID, code: str) -> None:
     versions = DocumentVersion.objects.running().filter(pk=pk)
-    versions.update(status=Status.FAILED, error=code, claim=None)
+    if versions.update(status=Status.FAILED, error=code, claim=None):
+        _forget_text(pk)
+
+
+def _forget_text(version: UUID) -> None:
+    """Of a version that has failed: nothing of it will be searched or shown."""
+    Page.objects.filter(version=version).delete()
+    Chunk.objects.filter(version=version).delete()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +130,9 @@ class _Work:
             setattr(self.version, name, value)
 
     def fail(self, code: str) -> None:
-        # Nothing of it will be searched.
         with transaction.atomic():
             self.save(status=Status.FAILED, error=code, claim=None)
-            self.version.pages.all().delete()
-            self.version.chunks.all().delete()
+            _forget_text(self.version.pk)
 
 
 def _take(pk: UUID) -> _Work | None:
@@ -148,8 +159,6 @@ def _parse(work: _Work) -> None:
     work.save(status=Status.PARSING)
     parsed = parse(storage.path_of(work.version.file), work.version.media_type)
     text = "\n".join(page.text for page in parsed.pages)
-    if not text.strip():
-        raise ParsingFailed(Reason.EMPTY)
     rows = [
         {"version_id": work.version.pk, "number": page.number, "text": page.text, "headings": page.headings}
         for page in parsed.pages
@@ -170,7 +179,7 @@ def _parse(work: _Work) -> None:
 
 def _chunk(work: _Work) -> None:
     index = _index_of(work.collection)
-    pieces = chunk(list(work.version.pages.order_by("number")))
+    pieces = chunk(_pages_of(work))
     if not pieces:
         raise ParsingFailed(Reason.EMPTY)
     rows = [
@@ -187,13 +196,25 @@ def _chunk(work: _Work) -> None:
     with transaction.atomic():
         work.save(step=Step.CHUNKED, progress=CHUNKED)
         bulk.insert(Chunk, rows, common={"index_id": index.pk, "version_id": work.version.pk})
+    if len(rows) > CHUNKS_A_TURN:
+        _let_others_go_first(work)
+
+
+def _pages_of(work: _Work) -> Iterator[Page]:
+    for page in work.version.pages.order_by("number"):
+        checkpoint()
+        yield page
 
 
 def _embed(work: _Work) -> None:
     total = work.version.chunks.count()
     left = work.version.chunks.filter(vector=None).select_related("index").order_by("ordinal")
+    turn = 0
     while batch := list(left[:CHUNKS_AT_ONCE]):
         checkpoint()
+        if turn >= CHUNKS_A_TURN:
+            _let_others_go_first(work)
+            turn = 0
         found = _encode([passage(one) for one in batch])
         if found.model != batch[0].index.embedder:
             _chunk_again(work)
@@ -204,7 +225,20 @@ def _embed(work: _Work) -> None:
         with transaction.atomic():
             work.save(progress=CHUNKED + (EMBEDDED - CHUNKED) * done // total)
             Chunk.objects.bulk_update(batch, ["vector"])
+        turn += len(batch)
     work.save(step=Step.EMBEDDED, progress=EMBEDDED)
+
+
+def _let_others_go_first(work: _Work) -> None:
+    """A long document keeps nobody waiting but its owner, whose other ones stay in their order."""
+    own = Collection.objects.filter(pk=work.collection).values("owner")
+    # Without a claim: no worker has begun it, or it made way itself.
+    waiting = DocumentVersion.objects.running().filter(
+        claim=None, document__deleting_at=None, document__collection__deleting_at=None
+    )
+    if waiting.exclude(document__collection__owner__in=own).exists():
+        work.save(claim=None)
+        raise TurnOver
 
 
 def _chunk_again(work: _Work) -> None:
@@ -244,8 +278,9 @@ def _show(work: _Work, index: SearchIndex) -> bool:
     Document.objects.filter(pk=document.pk).update(current=version, title=version.title)
     Collection.objects.filter(pk=document.collection_id).bump()
     older = document.versions.filter(number__lt=version.number)
-    if files := list(older.values_list("file", flat=True)):
-        clear_up.enqueue(str(document.collection_id), files)
+    if gone := list(older.values_list("pk", "file")):
+        files, versions = [file for _, file in gone], [str(pk) for pk, _ in gone]
+        clear_up.enqueue(str(document.collection_id), files, str(document.pk), versions)
         older.delete()
     return True
 

@@ -8,7 +8,7 @@ from accounts.erasure import erase_admin_log
 from accounts.models import User
 from embeddings.deletion import delete_all_of
 from embeddings.models import Collection, Document, DocumentVersion
-from llmsite.core.errors import EmbedderUnavailable, ErasureUnfinished
+from llmsite.core.errors import DiskFull, EmbedderUnavailable, ErasureUnfinished
 from llmsite.core.worker import TryLater
 
 COLLECTION = ("id", "name", "visibility", "team_id", "created_at")
@@ -40,7 +40,7 @@ def erase(user: User) -> dict[str, int]:
     }
     try:
         return counts | {"collections": delete_all_of(user)}
-    except (EmbedderUnavailable, OSError, TryLater) as error:
+    except (EmbedderUnavailable, DiskFull, OSError, TryLater) as error:
         raise ErasureUnfinished(detail=repr(error)) from error
 
 

@@ -25,7 +25,7 @@ from embeddings.indexes.rows import index_for
 from embeddings.ingestion import passage
 from embeddings.models import Chunk, Collection, DocumentVersion, IndexStatus, SearchIndex
 from embeddings.models.documents import RUNNING
-from llmsite.core.errors import EmbedderUnavailable
+from llmsite.core.errors import EmbedderFailed, EmbedderUnavailable
 from llmsite.core.worker import TryLater, checkpoint
 
 log = structlog.get_logger(__name__)
@@ -48,6 +48,8 @@ def rebuild_outdated() -> None:
         encoder = async_to_sync(client.embed)(["."])
         for collection in outdated(encoder.model):
             rebuild(collection, progress=lambda _done, _total: checkpoint())
+    except EmbedderFailed:
+        raise
     except EmbedderUnavailable as error:
         raise TryLater(error.retry_after or RETRY_SECONDS, "embedder_unavailable") from error
 
@@ -69,7 +71,8 @@ def outdated(embedder: str) -> QuerySet[Collection]:
 def rebuild(collection: Collection, *, progress: Progress = lambda _done, _total: None) -> bool:
     """Bring a collection to the encoder that runs and to the chunker of now; whether that was anything to do.
 
-    Raises EmbedderUnavailable; called again, it goes on where it was.
+    Raises EmbedderUnavailable, also where another encoder has come meanwhile, and EmbedderFailed; called
+    again, it goes on where it was.
     """
     encoder = async_to_sync(client.embed)(["."])
     index = index_for(collection, embedder=encoder.model, dimensions=encoder.dimensions, chunker=CHUNKER)
@@ -134,7 +137,7 @@ def _put(index: SearchIndex, pk: UUID) -> None:
         for ordinal, piece in enumerate(chunk(list(version.pages.order_by("number"))))
     ]
     for start in range(0, len(chunks), TEXTS_AT_ONCE):
-        _embed(chunks[start : start + TEXTS_AT_ONCE])
+        _embed(chunks[start : start + TEXTS_AT_ONCE], index.embedder)
     try:
         with transaction.atomic():
             Chunk.objects.bulk_create(chunks, batch_size=500)
@@ -142,8 +145,11 @@ def _put(index: SearchIndex, pk: UUID) -> None:
         log.info("version_not_rebuilt", version=str(pk), reason=str(error))
 
 
-def _embed(chunks: Sequence[Chunk]) -> None:
+def _embed(chunks: Sequence[Chunk], embedder: str) -> None:
     found = async_to_sync(client.embed)([passage(one) for one in chunks], kind="passage")
+    if found.model != embedder:
+        # Vectors of two do not go together. Whoever begins again does so with the new one.
+        raise EmbedderUnavailable(detail=f"{found.model} answers in place of {embedder}")
     for one, vector in zip(chunks, found.vectors, strict=True):
         one.vector = struct.pack(f"<{len(vector)}e", *vector)
 

@@ -11,7 +11,7 @@ from accounts.credentials import arequire_caller
 from accounts.models import Scope
 from embeddings.indexes.hits import Mode
 from embeddings.search import MOST_CHARACTERS, MOST_PASSAGES, Passage, search
-from llmsite.core.errors import EmbedderUnavailable, NotFound
+from llmsite.core.errors import DiskFull, EmbedderUnavailable, NotFound
 from llmsite.core.rest import json_door, read_json, validated
 from llmsite.core.schema import documented
 from llmsite.core.serializers import StrictSerializer
@@ -58,7 +58,7 @@ class Results(TypedDict):
     takes=SearchSerializer,
     example={"query": "How long may a holiday be?", "top_k": 3},
     gives=Results,
-    fails=(EmbedderUnavailable, NotFound),
+    fails=(EmbedderUnavailable, DiskFull, NotFound),
 )
 @json_door("POST")
 async def search_documents(request: HttpRequest) -> HttpResponseBase:

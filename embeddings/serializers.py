@@ -153,17 +153,22 @@ class DocumentDetailSerializer(DocumentSerializer):
 
 
 class UploadedSerializer(serializers.Serializer[Any]):
-    """What an upload has become."""
+    """What an upload has become; its `name` may be another one, where the content was there already."""
 
     id = serializers.UUIDField()
+    name = serializers.CharField()
     status = serializers.ChoiceField(Status.choices)
     collection = serializers.UUIDField()
     version = serializers.UUIDField()
 
 
 def newest(document: Document) -> DocumentVersion:
-    """Of `versions` as the views prefetch them, by number."""
-    return list(document.versions.all())[-1]
+    """Of `versions` as the views prefetch them, by number.
+
+    Of a document that has just been deleted there may be none left: it is told as one that waits.
+    """
+    versions = list(document.versions.all())
+    return versions[-1] if versions else DocumentVersion(size=0)
 
 
 def failure_of(version: DocumentVersion) -> dict[str, str] | None:

@@ -47,8 +47,9 @@ BINARY = (
 WIDE = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 """Marks of UTF-16 and UTF-32, the only texts with zero bytes."""
 MARKUP = re.compile(rb"<(?:!doctype\s+html|html|script|svg|iframe)[\s>]", re.IGNORECASE)
+# A comment ends where it first may, once and for all (?>): else 30 of them have a billion ways to be read.
 NOT_HTML = re.compile(
-    rb"^\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?!!doctype\s+html|html)(?:!doctype|svg|rss|feed)",
+    rb"^\s*(?:<\?xml[^>]*>\s*)?(?:(?><!--.*?-->)\s*)*<(?!!doctype\s+html|html)(?:!doctype|svg|rss|feed)",
     re.I | re.S,
 )
 ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")

@@ -7,6 +7,7 @@ from drf_spectacular.utils import OpenApiParameter
 from llmsite.core.errors import (
     BudgetExhausted,
     ContextLengthExceeded,
+    DiskFull,
     EmbedderUnavailable,
     Interrupted,
     ModelNotAllowed,
@@ -35,6 +36,7 @@ ASKING = (
     NotFound,
     EmbedderUnavailable,
     SearchIncomplete,
+    DiskFull,
 )
 """How a question to a model may fail."""
 

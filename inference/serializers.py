@@ -176,8 +176,8 @@ class ConversationSerializer(RefusesUnknownFields, serializers.ModelSerializer[C
 class SourceSerializer(serializers.Serializer[Any]):
     """A passage that an answer was given, which it cites as `[n]`.
 
-    Its text is empty once its document is deleted or replaced, and where it is `withheld`: you may not read it
-    any more.
+    Its text is empty once its document is deleted or replaced, and where it is `withheld`: you may
+    not read it any more.
     """
 
     n = serializers.IntegerField()

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.decorators.cache import cache_control
 from django.views.generic import RedirectView
 from django.views.i18n import JavaScriptCatalog
 
@@ -13,6 +14,10 @@ from llmsite import api_docs, health
 from llmsite.core import error_pages
 
 admin.site.site_header = admin.site.site_title = "llmsite"
+
+_HOUR = 3600
+# The texts of one language, which the address names; without this each page would ask for them again.
+_scripts_texts = cache_control(private=True, max_age=_HOUR)(JavaScriptCatalog.as_view(packages=["llmsite"]))
 
 urlpatterns = [
     # Addresses are tried in this order, so those that are asked most come first.
@@ -35,7 +40,7 @@ urlpatterns = [
     path("admin/r/<path:content_type_id>/<path:object_id>/", error_pages.missing),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
-    path("jsi18n/", JavaScriptCatalog.as_view(packages=["llmsite"]), name="javascript-catalog"),
+    path("jsi18n/", _scripts_texts, name="javascript-catalog"),
 ]
 
 handler400 = "llmsite.core.error_pages.bad_request"

@@ -51,18 +51,19 @@ def is_multilingual(embedder: str) -> bool:
 def fuse(candidates: Sequence[Scored], weighing: Weighing) -> list[tuple[int, float]]:
     """Chunks with their scores from 0 to 1, the best first; of equal ones the older first.
 
-    Where all have only one of the scores, that one counts alone.
+    Where all have only one of the scores, that one counts alone. One without a cosine has a vector of another
+    encoder than the question's, so its words count alone.
     """
     best = max((one.lexical or 0.0 for one in candidates), default=0.0)
     by_words = best > 0
     best = max(best, weighing.enough)
-    by_vector = any(one.vector is not None for one in candidates)
-    scores = [(one.chunk, _score(one, weighing, best if by_words else 0.0, by_vector)) for one in candidates]
+    scores = [(one.chunk, _score(one, weighing, best if by_words else 0.0)) for one in candidates]
     return sorted(scores, key=lambda scored: (-scored[1], scored[0]))
 
 
-def _score(one: Scored, weighing: Weighing, best: float, by_vector: bool) -> float:
+def _score(one: Scored, weighing: Weighing, best: float) -> float:
     lexical = (one.lexical or 0.0) / best if best else 0.0
     vector = max((one.vector or 0.0) - weighing.floor, 0.0) / (1 - weighing.floor)
+    by_vector = one.vector is not None
     share = weighing.share(one.language) if by_vector and best else float(by_vector)
     return min(share * vector + (1 - share) * lexical, 1.0)

@@ -8,14 +8,18 @@ difference. So no order of crashes leaves an index wrong for long, and a lost fi
 import fcntl
 import shutil
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO
 from uuid import UUID
 
 import numpy as np
 import structlog
+from django.db import Error
 
 from embeddings.indexes import rows
 from embeddings.indexes.faiss_index import FaissIndex
@@ -24,16 +28,21 @@ from embeddings.indexes.lexical import LexicalIndex, Text
 from embeddings.indexes.pgvector_index import PgVectorIndex, has_pgvector, sweep
 from embeddings.indexes.rows import Target
 from embeddings.indexes.vectors import Match, Vector, VectorIndex
+from llmsite.core.disk import telling_when_full
+from llmsite.core.errors import DiskFull
 
 log = structlog.get_logger(__name__)
 
 VectorsOf = Callable[[list[int]], Mapping[int, bytes]]
-"""The vectors of single chunks, as their rows keep them."""
+"""The vectors of those of these chunks that may be compared, as their rows keep them."""
 NewVectors = Callable[[Target, Path | None], VectorIndex]
 
 CANDIDATES = 50
 """Chunks that each of the two indexes names, at least."""
 MOST_OPEN = 1000
+"""Beyond it those are closed that nobody asks just now."""
+LITTLE_SPACE = 64 << 20
+"""Bytes. Where less is free, what a library fails at is taken to have failed for that."""
 
 
 class Opened:
@@ -61,13 +70,18 @@ class Opened:
         if gone:
             self.vectors.remove(gone)
         for version in missing:
-            found = list(rows.chunks_of(self.target.index, version))
-            chunks = np.array([row.chunk for row in found], dtype=np.int64)
-            vectors = np.frombuffer(b"".join(row.vector for row in found), dtype="<f2")
-            self.vectors.add(version, chunks, vectors.reshape(len(found), -1))
-        if missing or gone:
-            self.vectors.save()
+            self._add_vectors(version)
+        # Also without a difference: the last time it may have failed after the change.
+        self.vectors.save()
         return len(missing) + len(gone)
+
+    def _add_vectors(self, version: UUID) -> None:
+        found = list(rows.chunks_of(self.target.index, version))
+        if not found:  # It went meanwhile.
+            return
+        chunks = np.array([row.chunk for row in found], dtype=np.int64)
+        vectors = np.frombuffer(b"".join(row.vector for row in found), dtype="<f2")
+        self.vectors.add(version, chunks, vectors.reshape(len(found), -1))
 
     def _sync_words(self, wanted: dict[UUID, int]) -> int:
         missing, gone = _difference(wanted, dict(self.words.held()))
@@ -94,11 +108,16 @@ class Host:
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._opened: OrderedDict[int, Opened] = OrderedDict()
+        """That which nobody has asked for longest comes first."""
+        self._asked: Counter[int] = Counter()
         self._hold = _hold(root)
         self._root = root if self._hold else None
 
     def sync(self, collections: Sequence[UUID] | None = None) -> int:
-        """Bring the indexes of these collections, or of all, up to the rows; how many versions changed."""
+        """Bring the indexes of these collections, or of all, up to the rows; how many versions changed.
+
+        Raises DiskFull.
+        """
         targets = rows.targets(collections)
         changed = sum(self._change(target) for target in targets)
         self._forget_others(targets, collections)
@@ -107,14 +126,30 @@ class Host:
     def is_behind(self, targets: Sequence[Target]) -> bool:
         """Whether an index has not seen its collection as it is."""
         with self._lock:
-            seen = {index: opened.seen for index, opened in self._opened.items()}
-        return any(seen.get(target.index, 0) < target.version for target in targets)
+            opened = [(target, self._opened.get(target.index)) for target in targets]
+        return any((index.seen if index else 0) < target.version for target, index in opened)
 
     def refresh(self, targets: Sequence[Target]) -> None:
-        """Bring those of these indexes that are behind up to the rows."""
-        for target in targets:
-            if self.is_behind([target]):
-                self._change(target)
+        """Bring those of these indexes that are behind up to the rows. Raises DiskFull."""
+        with self.asking(targets):
+            for target in targets:
+                if self.is_behind([target]):
+                    self._change(target)
+
+    @contextmanager
+    def asking(self, targets: Sequence[Target]) -> Iterator[None]:
+        """Within it none of these indexes is closed to make room for others, however many they are."""
+        asked = [target.index for target in targets]
+        with self._lock:
+            self._asked.update(asked)
+            for index in asked:
+                if index in self._opened:
+                    self._opened.move_to_end(index)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asked = self._asked - Counter(asked)
 
     def search(self, targets: Sequence[Target], question: Question) -> list[Hit]:
         """What those of these indexes name that are open. It reads no file, and only rows of single chunks.
@@ -123,8 +158,10 @@ class Host:
         """
         with self._lock:
             opened = [self._opened[one.index] for one in targets if one.index in self._opened]
-        near = [index.vectors for index in opened if index.target.embedder == question.embedder]
-        return find(near, [index.words for index in opened], question, rows.vectors_of)
+        near = [index for index in opened if index.target.embedder == question.embedder]
+        vectors_of = partial(rows.vectors_of, indexes=[index.target.index for index in near])
+        vectors, words = [index.vectors for index in near], [index.words for index in opened]
+        return find(vectors, words, question, vectors_of)
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -140,8 +177,23 @@ class Host:
             self._hold.close()
 
     def _change(self, target: Target) -> int:
+        with self.asking([target]):
+            try:
+                return self._sync(target)
+            except (Error, DiskFull):  # Neither is for a fault of the files.
+                raise
+            except Exception as error:  # FAISS and tantivy raise many kinds where a file is lost.
+                if self._root is None:
+                    raise
+                log.warning("index_opened_again", index=target.index, error=repr(error))
+            # Opening it, each file is looked at, and what is damaged is made again.
+            with self._lock:
+                self._opened.pop(target.index, None)
+            return self._sync(target)
+
+    def _sync(self, target: Target) -> int:
         opened = self._open(target)
-        with opened.changing:
+        with opened.changing, _telling_when_full(self._root):
             return opened.sync(target.version)
 
     def _open(self, target: Target) -> Opened:
@@ -150,13 +202,18 @@ class Host:
             if opened is None:
                 folder = self._folder(target)
                 opened = Opened(target, self._new_vectors(target, folder), LexicalIndex(folder))
-            with self._lock:
-                self._opened[target.index] = opened
-                self._opened.move_to_end(target.index)
-                oldest = self._opened.popitem(last=False)[1] if len(self._opened) > MOST_OPEN else None
-            if oldest:
-                oldest.vectors.close()
-            return opened
+                with self._lock:
+                    self._opened[target.index] = opened
+        self._close_surplus()
+        return opened
+
+    def _close_surplus(self) -> None:
+        with self._lock:
+            surplus = max(len(self._opened) - MOST_OPEN, 0)
+            idle = (index for index in self._opened if index not in self._asked)
+            closed = [self._opened.pop(index) for index in list(islice(idle, surplus))]
+        for opened in closed:
+            opened.vectors.close()
 
     def _folder(self, target: Target) -> Path | None:
         return self._root / str(target.collection) / str(target.index) if self._root else None
@@ -235,6 +292,19 @@ def _difference(wanted: dict[UUID, int], held: Mapping[UUID, int]) -> tuple[list
     """The versions to be taken in, and those to be dropped."""
     missing = [version for version, first in wanted.items() if held.get(version) != first]
     return missing, [version for version in held if version not in wanted]
+
+
+@contextmanager
+def _telling_when_full(folder: Path | None) -> Iterator[None]:
+    """Raises DiskFull where the block fails for want of space."""
+    try:
+        with telling_when_full():
+            yield
+    except (RuntimeError, ValueError) as error:
+        # FAISS and tantivy raise these, with words of their own for a full disk, or none.
+        if folder and shutil.disk_usage(folder).free < LITTLE_SPACE:
+            raise DiskFull from error
+        raise
 
 
 def _hold(root: Path | None) -> IO[str] | None:

@@ -43,6 +43,12 @@ K1 = 1.2
 CHUNK, FIELD, VERSION, FIRST, DIGESTS = "chunk", "field", "version", "first", "digests"
 MAGIC = 1337
 """What tantivy ends each of its files with, after the length of what it says about the file."""
+PARTS = ("fast", "fieldnorm", "idx", "pos", "store", "term")
+"""The files of each segment."""
+
+
+Term = tuple[str, str]
+"""A field, and a word as it stands there."""
 
 
 class Text(NamedTuple):
@@ -60,20 +66,14 @@ class LexicalIndex:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder / f"words-{FORMAT}" if folder else None
         self._lock = threading.Lock()
-        self._index = _open(self._folder)
-        self._searcher: Searcher = self._index.searcher()
+        self._index, self._state = _open(self._folder)
 
     def __len__(self) -> int:
-        return int(self._searcher.num_docs)
+        return self._state.chunks
 
     def held(self) -> Mapping[UUID, int]:
         """The versions it has, each with the id of its first chunk."""
-        from tantivy import Query
-
-        # Without a query it would name versions whose chunks are gone.
-        found = self._searcher.terms_with_prefix(FIRST, "", Query.all_query())
-        pairs = (name.split(":") for name, chunks in found if chunks)
-        return {UUID(version): int(chunk) for version, chunk in pairs}
+        return self._state.held()
 
     def change(self, *, add: Iterable[Text] = (), remove: Collection[UUID] = ()) -> None:
         """Drop `remove`, and take in versions in place of what it had of them."""
@@ -91,25 +91,60 @@ class LexicalIndex:
                 # It holds a lock on the folder until its threads are gone.
                 writer.wait_merging_threads()
             self._index.reload()
-            self._searcher = self._index.searcher()
+            self._state = _State(self._index.searcher())
 
     def search(self, text: str, most: int) -> Sequence[Match]:
         """The `most` chunks that say most of what the words of `text` say; its signs mean nothing.
 
         Scores are BM25 as a share of the most that a chunk can have for these words, from 0 to 1.
         """
-        searcher, chunks = self._searcher, len(self)
+        state, schema = self._state, self._index.schema
         terms = [(field, word) for field in FIELDS for word in _words(field, text)[:MOST_WORDS]]
-        weights = {term: _weight(searcher.doc_freq(*term), chunks) for term in terms}
-        present = [term for term in terms if weights[term] < _weight(0, chunks)]
+        having = {term: state.having(schema, term) for term in terms}
+        weights = {term: _weight(count, state.chunks) for term, count in having.items()}
+        present = {term: state.boost(term, weights[term]) for term in terms if having[term]}
         if not present:
             return []
-        hits = searcher.search(_any_of(self._index.schema, present), most, count=False).hits
+        hits = state.searcher.search(_any_of(schema, present), most, count=False).hits
         places = [place for _, place in hits]
         most_of = _sums((field, weight * (K1 + 1)) for (field, _), weight in weights.items())
-        fields = [FIELDS[int(at or 0)] for at in searcher.fast_field_values(FIELD, places)]
+        fields = [FIELDS[int(at or 0)] for at in state.searcher.fast_field_values(FIELD, places)]
         shares = [score / most_of[field] for (score, _), field in zip(hits, fields, strict=True)]
-        return ranked([int(chunk or 0) for chunk in searcher.fast_field_values(CHUNK, places)], shares)
+        return ranked([int(chunk or 0) for chunk in state.searcher.fast_field_values(CHUNK, places)], shares)
+
+
+class _State:
+    """The index as it is between two changes.
+
+    tantivy weighs words by all that its files hold, what was deleted included, until it merges them. So each
+    word is given back the weight that it has among the chunks that are there.
+    """
+
+    def __init__(self, searcher: "Searcher") -> None:
+        self.searcher = searcher
+        self.chunks = int(searcher.num_docs)
+        self._written = sum(chunks for _, chunks in searcher.terms_with_prefix(VERSION, ""))
+        """Chunks in the files: each has one word that names its version."""
+
+    def held(self) -> Mapping[UUID, int]:
+        from tantivy import Query
+
+        # Without a query it would name versions whose chunks are gone.
+        found = self.searcher.terms_with_prefix(FIRST, "", Query.all_query())
+        pairs = (name.split(":") for name, chunks in found if chunks)
+        return {UUID(version): int(chunk) for version, chunk in pairs}
+
+    def having(self, schema: "Schema", term: Term) -> int:
+        """How many chunks have a word."""
+        written = self.searcher.doc_freq(*term)
+        if not written or self._written == self.chunks:
+            return written
+        found: Any = self.searcher.search(_term_query(schema, term), 1, count=True)
+        return int(found.count)
+
+    def boost(self, term: Term, weight: float) -> float:
+        """What tantivy's score of a word that is there is to be multiplied with, so that it has `weight`."""
+        return weight / _weight(self.searcher.doc_freq(*term), self._written)
 
 
 def _weight(having: int, chunks: int) -> float:
@@ -124,12 +159,18 @@ def _sums(values: Iterable[tuple[str, float]]) -> dict[str, float]:
     return sums
 
 
-def _any_of(schema: "Schema", terms: Iterable[tuple[str, str]]) -> "Query":
+def _any_of(schema: "Schema", terms: Mapping[Term, float]) -> "Query":
+    """Any of these words, each with its boost."""
     from tantivy import Occur, Query
 
-    return Query.boolean_query(
-        [(Occur.Should, Query.term_query(schema, field, word, index_option="freq")) for field, word in terms]
-    )
+    boosted = [Query.boost_query(_term_query(schema, term), boost) for term, boost in terms.items()]
+    return Query.boolean_query([(Occur.Should, query) for query in boosted])
+
+
+def _term_query(schema: "Schema", term: Term) -> "Query":
+    from tantivy import Query
+
+    return Query.term_query(schema, *term, index_option="freq")
 
 
 def _documents(text: Text) -> Iterator[Any]:
@@ -154,27 +195,35 @@ def _digest(word: str) -> str:
     return hashlib.blake2b(word.encode(), digest_size=8).hexdigest()
 
 
-def _open(folder: Path | None) -> "Index":
-    """The index in `folder`, empty where there is none or where it is damaged."""
+def _open(folder: Path | None) -> tuple["Index", _State]:
+    """The index in `folder` as it is now, empty where there is none or where it is damaged."""
+    if folder is None:
+        return _read(None)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _check(folder)
+        return _read(folder)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # A damaged file may be of any shape; tantivy's panics are no Exception.
+        log.warning("words_damaged", folder=str(folder), error=repr(error))
+        shutil.rmtree(folder)
+        folder.mkdir()
+        return _read(folder)
+
+
+def _read(folder: Path | None) -> tuple["Index", _State]:
+    """Raises many kinds of errors where the files do not fit together."""
     from tantivy import Index, TextAnalyzerBuilder, Tokenizer
 
-    if folder is None:
-        index = Index(_schema())
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            _check(folder)
-            index = Index(_schema(), path=str(folder))
-        except (OSError, ValueError, struct.error) as error:
-            log.warning("words_damaged", folder=str(folder), error=repr(error))
-            shutil.rmtree(folder)
-            folder.mkdir()
-            index = Index(_schema(), path=str(folder))
+    index = Index(_schema(), path=str(folder) if folder else None)
     index.register_tokenizer(DIGESTS, TextAnalyzerBuilder(Tokenizer.whitespace()).build())
     # Otherwise a thread for each index would look for changes, and all of them are made here.
     index.config_reader("manual")
     index.reload()
-    return index
+    state = _State(index.searcher())
+    state.held()  # Some files are first read when they are asked.
+    return index, state
 
 
 def _schema() -> "Schema":
@@ -189,16 +238,14 @@ def _schema() -> "Schema":
 
 
 def _check(folder: Path) -> None:
-    """Raises ValueError, OSError or struct.error where a file is not as tantivy wrote it."""
-    if not (folder / "meta.json").exists():
+    """Raises many kinds of errors where a file is missing, or is not as tantivy wrote it."""
+    if not any(folder.iterdir()):
         return
-    segments = json.loads((folder / "meta.json").read_bytes())["segments"]
-    for segment in segments:
-        files = list(folder.glob(f"{segment['segment_id'].replace('-', '')}.*"))
-        if not files:
-            raise ValueError(f"segment {segment['segment_id']} is missing")
-        for path in files:
-            _check_file(path)
+    for segment in json.loads((folder / "meta.json").read_bytes())["segments"]:
+        name, deletes = segment["segment_id"].replace("-", ""), segment["deletes"]
+        parts = [*PARTS, f"{deletes['opstamp']}.del"] if deletes else PARTS
+        for part in parts:
+            _check_file(folder / f"{name}.{part}")
 
 
 def _check_file(path: Path) -> None:

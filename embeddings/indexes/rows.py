@@ -69,11 +69,11 @@ def chunks_of(index: int, version: UUID) -> Iterator[Row]:
         yield Row(chunk, f"{heading}\n{text}", bytes(vector))
 
 
-def vectors_of(chunks: Sequence[int]) -> dict[int, bytes]:
-    """The vectors of single chunks."""
+def vectors_of(chunks: Sequence[int], *, indexes: Group[int]) -> dict[int, bytes]:
+    """The vectors of those of these chunks that are in one of `indexes`."""
     if not chunks:
         return {}
-    found = Chunk.objects.filter(pk__in=chunks, vector__isnull=False)
+    found = Chunk.objects.filter(pk__in=chunks, index__in=indexes, vector__isnull=False)
     return {chunk: bytes(vector or b"") for chunk, vector in found.values_list("pk", "vector")}
 
 

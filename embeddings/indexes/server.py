@@ -22,6 +22,8 @@ from embeddings.embedder import Embedder
 from embeddings.indexes.hits import Question
 from embeddings.indexes.host import Host
 from embeddings.indexes.rows import Target
+from llmsite.core.disk import telling_when_full
+from llmsite.core.errors import DiskFull
 from llmsite.core.model_process import (
     RequestError,
     clean_text,
@@ -72,9 +74,10 @@ class IndexService:
         if mode != "lexical":
             question = await self._with_vector(request, question, text, needed=mode == "vector")
         host = await self._host_of_all()
-        await self._refresh(host, targets)
-        is_complete = not host.is_behind(targets)
-        hits = await self._in(self._searching, lambda: host.search(targets, question))
+        with host.asking(targets):
+            await self._refresh(host, targets)
+            is_complete = not host.is_behind(targets)
+            hits = await self._in(self._searching, lambda: host.search(targets, question))
         by_vector = bool(targets) and all(target.embedder == question.embedder for target in targets)
         return JSONResponse({"hits": hits, "by_vector": by_vector, "complete": is_complete})
 
@@ -101,7 +104,9 @@ class IndexService:
         """Bring the indexes up to date, or wait PATIENCE for it: what they hold by then is searched."""
         if host.is_behind(targets):
             refreshed = self._in(self._changing, lambda: host.refresh(targets))
-            await asyncio.wait([asyncio.ensure_future(refreshed)], timeout=PATIENCE)
+            done, _ = await asyncio.wait([asyncio.ensure_future(refreshed)], timeout=PATIENCE)
+            for one in done:
+                one.result()  # Raises what it has raised.
 
     async def _host_of_all(self) -> Host:
         if self._host is None:
@@ -112,7 +117,12 @@ class IndexService:
         return self._host or Host(self._root)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, _with_database, work)
+        try:
+            with telling_when_full():
+                return await asyncio.get_running_loop().run_in_executor(pool, _with_database, work)
+        except DiskFull as error:
+            message = "The disk of the indexes is full."
+            raise RequestError(message, status=507, code="disk_full") from error
 
 
 def _end(pool: ThreadPoolExecutor, *, threads: int) -> None:

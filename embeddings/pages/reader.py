@@ -13,13 +13,16 @@ from accounts.models import User
 from embeddings.models import Document, DocumentVersion, access_document
 from embeddings.pages.frame import frame_of, uuid_of
 from embeddings.pages.listing import language_name, line_of
-from embeddings.pages.reading import Place, excerpt, place_of_chunk
+from embeddings.pages.reading import Place, excerpt, first_page_with_text, place_of_chunk
 
 
 @require_GET
 @login_required
 def document(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """`?page=N` is a page, `?chunk=ID` or `?page=N&start=…&end=…[&version=…]` a passage of one."""
+    """`?page=N` is a page, `?chunk=ID` or `?page=N&start=…&end=…[&version=…]` a passage of one.
+
+    Without any it is the first page that has text: a cover that is a picture would look like a failure.
+    """
     user = user_of(request)
     row = access_document(user, pk)
     line = line_of(row)
@@ -38,7 +41,7 @@ def document(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _shown(request: HttpRequest, user: User, row: Document, version: DocumentVersion) -> dict[str, Any]:
     cited = _cited(request, user, row)
     is_gone = _asks_for_passage(request) and cited is None
-    wanted = cited.page if cited else _number(request, "page") or 1
+    wanted = cited.page if cited else _number(request, "page") or first_page_with_text(version)
     page = max(1, min(wanted, version.pages_total or 1))
     shown = excerpt(version, page, marked=cited, begin=_number(request, "from"))
     return {

@@ -58,6 +58,12 @@ def place_of_chunk(user: User, document: Document, pk: int) -> Place | None:
     return Place(chunk.page, chunk.start, chunk.end) if chunk else None
 
 
+def first_page_with_text(version: DocumentVersion) -> int:
+    """Its number; 1 where there is no text at all."""
+    pages = Page.objects.filter(version=version).exclude(text="").order_by("number")
+    return pages.values_list("number", flat=True).first() or 1
+
+
 def excerpt(
     version: DocumentVersion, page: int, *, marked: Place | None = None, begin: int | None = None
 ) -> Excerpt:

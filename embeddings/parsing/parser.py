@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings.parsing import limits, sandbox
+from embeddings.parsing.child.text import has_text
 from embeddings.parsing.reasons import ParsingFailed, Reason
 
 # The database takes no zero byte, and no half of a pair.
@@ -55,7 +56,7 @@ def parse(path: str | PathLike[str], media_type: str) -> Parsed:
 
 def _parsed(said: dict[str, Any]) -> Parsed:
     pages = [_page(number, one) for number, one in enumerate(said["pages"], start=1)]
-    if not any(page.text.strip() for page in pages):
+    if not any(has_text(page.text) for page in pages):
         raise ParsingFailed(Reason.EMPTY)
     return Parsed(pages, said["is_paged"] is True, _text(said["title"]))
 

@@ -10,11 +10,19 @@ class Reason(TextChoices):
     ENCRYPTED = "encrypted", _("It is protected with a password. Save it without one and upload it again.")
     DAMAGED = "damaged", _("It is damaged, or not what its name says. Try to open it, and save it anew.")
     EMPTY = "empty", _("It has no text. A scanned document needs its text recognised (OCR) first.")
+    BLANK = "blank", _("The file is empty: there is no text in it.")
     TOO_LARGE = "too_large", _("Unpacked, it is larger than what is read here. Split it into parts.")
     TOO_SLOW = "too_slow", _("Reading it took too long. Split it into parts, or save it anew.")
     OUT_OF_MEMORY = "out_of_memory", _("Reading it took too much memory. Split it into parts.")
     UNSUPPORTED = "unsupported", _("Files of this kind are not read here.")
     NOT_TEXT = "not_text", _("Its letters cannot be told from its bytes. Save it as UTF-8 text.")
+    NO_LETTERS = (
+        "no_letters",
+        _(
+            "Its fonts do not say which letters they show. Export it anew from the program that made it, "
+            "or have its text recognised (OCR)."
+        ),
+    )
     DISK_FULL = "disk_full", _("The server’s disk is full. Its operator has to make room.")
     CRASHED = (
         "crashed",
@@ -27,13 +35,17 @@ AGAIN = frozenset({Reason.TOO_SLOW, Reason.DISK_FULL, Reason.CRASHED})
 
 
 class ParsingFailed(Exception):
-    """A document gave no text. `retryable` says whether another try may end otherwise."""
+    """A document gave no text. `retryable` says whether another try may end otherwise.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    It does not where `is_certain`, whatever the reason.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", *, is_certain: bool = False) -> None:
         super().__init__(reason.value, detail)
         self.reason = reason
         self.detail = detail
         """For the log only."""
+        self.is_certain = is_certain
 
     @property
     def code(self) -> str:
@@ -41,7 +53,7 @@ class ParsingFailed(Exception):
 
     @property
     def retryable(self) -> bool:
-        return self.reason in AGAIN
+        return self.reason in AGAIN and not self.is_certain
 
     def __str__(self) -> str:
         return f"{self.code} ({self.detail})" if self.detail else self.code

@@ -1,11 +1,13 @@
 """Collections by the API: made, shared, renamed, deleted, and only by their owner."""
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import AuditEvent, Scope, Team
 from conftest import bearer
-from embeddings import deletion
+from embeddings import collection_api, deletion
 from embeddings.models import Chunk, Collection, Document, SearchIndex, access_collection
 from embeddings.tests.documents import upload, work
 
@@ -124,6 +126,59 @@ class TestSharing:
 
         collection = Collection.objects.get(pk=pk)
         assert (collection.visibility, collection.team, collection.version) == ("private", None, version + 1)
+
+
+class TestAChangeWhileOthersChangeIt:
+    """What happens between the reading of the row and its change is not undone by the change."""
+
+    @pytest.fixture
+    def meanwhile(self, monkeypatch):
+        def let(happen):
+            def read(user, pk, **values):
+                collection = access_collection(user, pk, **values)
+                happen(Collection.objects.filter(pk=collection.pk))
+                return collection
+
+            monkeypatch.setattr(collection_api, "access_collection", read)
+
+        return let
+
+    def test_no_version_comes_twice(self, client, meanwhile):
+        pk = make(client).json()["id"]
+        meanwhile(lambda rows: [rows.bump() for _ in range(3)])
+
+        assert change(client, pk, name="Other").json()["version"] == 5
+
+    def test_what_is_not_named_stays_as_it_is_by_then(self, client, meanwhile):
+        pk = make(client, visibility="public").json()["id"]
+        meanwhile(lambda rows: rows.update(visibility="private"))
+
+        assert change(client, pk, name="Other").json()["visibility"] == "private"
+        assert AuditEvent.objects.filter(kind="collection_shared").count() == 1
+
+    def test_a_deleted_one_stays_deleted(self, client, alice, meanwhile):
+        pk = make(client).json()["id"]
+        meanwhile(lambda rows: deletion.delete_collection(rows.get(), actor=alice))
+
+        assert change(client, pk, name="Other").status_code == 404
+        assert names(alice) == []
+        assert Collection.objects.get().name == "Animals"
+
+
+if connection.vendor == "postgresql":
+
+    def test_a_row_is_held_while_it_is_changed(client):
+        pk = make(client).json()["id"]
+        with CaptureQueriesContext(connection) as asked:
+            assert change(client, pk, name="Other").status_code == 200
+
+        statements = [query["sql"] for query in asked if '"embeddings_collection"' in query["sql"]]
+        held = [number for number, sql in enumerate(statements) if "FOR UPDATE" in sql]
+        assert held, statements
+        assert '"deleting_at" IS NULL' in statements[held[0]]
+        changed = [number for number, sql in enumerate(statements) if sql.startswith("UPDATE")]
+        assert len(changed) == 2
+        assert min(changed) > held[0]
 
 
 class TestOthers:

@@ -84,6 +84,19 @@ class TestUpload:
         assert Document.objects.count() == DocumentVersion.objects.count() == 1
         assert len(files_below(settings.MEDIA_ROOT)) == 1
 
+    def test_a_file_that_becomes_like_another_one_is_a_new_version_of_its_own(
+        self, client, collection, synced, model_process
+    ):
+        upload(client, "january", name="january.txt", collection=collection.pk)
+        pk = upload(client, "february", name="current.txt", collection=collection.pk).json()["id"]
+        work()
+        answer = upload(client, "january", name="current.txt", collection=collection.pk)
+        work()
+
+        assert (answer.status_code, answer.json()["id"]) == (202, pk)
+        assert [page["text"] for page in pages_of(client, pk)] == ["january"]
+        assert upload(client, "january", name="current.txt", collection=collection.pk).json()["id"] == pk
+
     def test_the_same_content_in_another_collection_is_another_document(self, client, collection, alice):
         other = Collection.objects.create(owner=alice, name="Plants")
         upload(client, collection=collection.pk)
@@ -111,6 +124,19 @@ class TestUpload:
         assert DocumentVersion.objects.get().number == 2
         assert len(files_below(settings.MEDIA_ROOT)) == 1
         assert Collection.objects.get().version == version + 1
+
+    def test_what_upper_apps_keep_of_the_version_before_goes_with_it(
+        self, client, collection, synced, model_process, monkeypatch
+    ):
+        forgotten = []
+        monkeypatch.setattr(deletion, "_forgetters", [lambda *given: forgotten.append(given)])
+        upload(client, "The number is 555-1234.", collection=collection.pk)
+        work()
+        old = DocumentVersion.objects.get()
+        upload(client, "The number has been removed.", collection=collection.pk)
+        work()
+
+        assert forgotten == [([old.document_id], [old.pk])]
 
     def test_a_file_that_is_refused_leaves_nothing(self, client, collection, settings):
         answer = upload(client, "MZ\x90\x00", name="fox.exe", collection=collection.pk)
@@ -147,6 +173,23 @@ class TestUpload:
         assert answer.status_code == 413
         assert files_below(settings.MEDIA_ROOT) == []
 
+    def test_a_form_that_is_cut_short_is_told_as_one(self, client, settings):
+        head = '--b\r\nContent-Disposition: form-data; name="file"; filename="fox.txt"\r\n\r\nThe fox.'
+        for end in ("", "\r\n--", "\r\n--b"):
+            answer = client.post("/api/documents", head + end, content_type="multipart/form-data; boundary=b")
+
+            assert answer.status_code == 400
+            assert answer.json()["error"]["message"] == "The form could not be read to its end."
+        assert files_below(settings.MEDIA_ROOT) == []
+
+    def test_the_text_of_a_file_counts_where_it_is_more_than_the_file(self, client, collection, settings):
+        settings.STORAGE_QUOTA_MB = 0.001
+        upload(client, "x " * 100, collection=collection.pk)
+        DocumentVersion.objects.update(characters=900)
+        answer = upload(client, "y " * 100, name="other.txt", collection=collection.pk)
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "storage_used_up")
+
     def test_what_would_be_over_the_quota_is_refused(self, client, collection, settings):
         settings.STORAGE_QUOTA_MB = 0.001
         assert upload(client, "x " * 100, collection=collection.pk).status_code == 202
@@ -168,7 +211,8 @@ class TestWhoMayUpload:
     def test_nobody_who_is_unknown(self, settings):
         assert upload(Client()).status_code == 401
         form = {"file": SimpleUploadedFile("fox.txt", b"The fox.")}
-        assert Client().post("/documents/upload/", form).status_code == 401
+        sent = Client().post("/documents/upload/", form)
+        assert (sent.status_code, sent["Location"].split("?")[0]) == (302, "/login/")
         assert files_below(settings.MEDIA_ROOT) == []
 
     def test_no_key_without_the_scope(self, alice, settings):
@@ -224,6 +268,14 @@ class TestReading:
         with django_assert_num_queries(2):
             assert len(client.get("/api/documents").json()["results"]) == 6
 
+    def test_one_whose_versions_are_just_being_removed_is_listed_as_one_that_waits(self, client, collection):
+        document = Document.objects.create(collection=collection, name="fox.txt")
+
+        [row] = client.get("/api/documents").json()["results"]
+
+        assert (row["status"], row["error"], row["pages"], row["size"]) == ("queued", None, None, 0)
+        assert client.get(f"/api/documents/{document.pk}").json()["versions"] == []
+
     def test_its_pages_are_its_text(self, client, document):
         assert pages_of(client, document.pk) == [{"page": None, "text": TEXT}]
         assert pages_of(client, document.pk, 2) == []
@@ -269,7 +321,11 @@ class TestDeleting:
     ):
         version = Collection.objects.get().version
         forgotten = []
-        deletion.register(forgotten.append)
+
+        def forget(ids, versions=None):
+            forgotten.append((ids, versions))
+
+        deletion.register(forget)
         try:
             assert client.delete(f"/api/documents/{document.pk}").status_code == 202
             assert client.get(f"/api/documents/{document.pk}").status_code == 404
@@ -278,10 +334,10 @@ class TestDeleting:
             assert Collection.objects.get().version == version + 1
             work()
         finally:
-            deletion._forgetters.remove(forgotten.append)
+            deletion._forgetters.remove(forget)
 
         assert files_below(settings.MEDIA_ROOT) == []
-        assert forgotten == [[document.pk]]
+        assert forgotten == [([document.pk], None)]
         assert synced[-1] == document.collection_id
         for model in (Document, DocumentVersion, Page, Chunk):
             assert not model.objects.exists()

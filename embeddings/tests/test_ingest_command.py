@@ -60,6 +60,20 @@ def test_a_folder_becomes_documents_of_a_collection(alice, folder, model_process
     assert list(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) == []
 
 
+def test_what_was_there_already_is_told_as_unchanged(alice, folder, model_process):
+    run(folder, "--collection", "Papers")
+    (folder / "fox.txt").write_text("The fox has left the wood.")
+
+    out, err, problem = run(folder, "--collection", "Papers")
+
+    assert problem == ""
+    assert {line.split()[0].rpartition("/")[2]: line.split()[1] for line in out.splitlines()} == {
+        "fox.txt": "ready",
+        "wolf.md": "unchanged",
+    }
+    assert "passed over in the folders: 1." in err, "the picture"
+
+
 def test_files_of_one_name_in_two_folders_are_two_documents(alice, tmp_path, model_process):
     for place, text in (("en/book", "The fox."), ("es/book", "El zorro.")):
         (tmp_path / place).mkdir(parents=True)

@@ -2,14 +2,18 @@
 
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.db import connection
 from django.test import Client
 from django_tasks_db.models import DBTaskResult
 
 from conftest import bearer
 from embeddings import deletion, ingestion, storage
+from embeddings.failures import INTERNAL
 from embeddings.models import Chunk, Collection, Document, DocumentVersion, Page, Status, Step
 from embeddings.parsing import Parsed, ParsedPage, ParsingFailed, Reason
 from embeddings.tests.documents import TEXT, upload, work
@@ -105,6 +109,25 @@ class TestAFailure:
         assert shown(client, pk)["error"]["code"] == "internal_error"
         assert "secret" not in str(shown(client, pk))
 
+    @pytest.mark.parametrize(
+        ("error", "code"), [(RuntimeError(), INTERNAL), (OSError(errno.ENOSPC, "full"), "disk_full")]
+    )
+    def test_in_a_late_step_leaves_no_text_behind(
+        self, client, parsed, model_process, monkeypatch, error, code
+    ):
+        def break_down(_collection):
+            assert Chunk.objects.exists()
+            raise error
+
+        monkeypatch.setattr(ingestion, "sync", break_down)
+        pk = upload(client).json()["id"]
+        work_until_quiet()
+
+        assert shown(client, pk)["error"]["code"] == code
+        assert client.get(f"/api/documents/{pk}/pages").json()["results"] == []
+        assert not Page.objects.exists()
+        assert not Chunk.objects.exists()
+
     def test_of_every_worker_that_tries_is_told_as_a_crash(self, client):
         pk = upload(client).json()["id"]
         clock = [0.0]
@@ -139,6 +162,41 @@ class TestAFailure:
 
         assert answer.status_code == 202
         assert DocumentVersion.objects.get().status == Status.READY
+
+
+class TestGoingBackToTheFileBeforeTheFailure:
+    @pytest.fixture
+    def failed(self, client, parsed, model_process):
+        """A document that is searched, and whose newer version has failed."""
+        pk = upload(client).json()["id"]
+        work()
+        good, parsed["result"] = parsed["result"], ParsingFailed(Reason.DAMAGED)
+        upload(client, "broken")
+        work()
+        parsed["result"] = good
+        return pk
+
+    def test_takes_the_failure_away(self, client, failed):
+        answer = upload(client)
+        work()
+
+        assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (200, failed, "ready")
+        document = shown(client, failed)
+        assert (document["status"], document["error"]) == ("ready", None)
+        assert [version["number"] for version in document["versions"]] == [1]
+        kept = list(storage.path_of(storage.FOLDER).iterdir())
+        assert kept == [storage.path_of(DocumentVersion.objects.get().file)]
+
+    def test_under_another_name_leaves_it(self, client, failed):
+        assert upload(client, name="other.txt").json()["id"] == failed
+
+        assert shown(client, failed)["status"] == "failed"
+
+    def test_leaves_one_that_is_just_being_read_again(self, client, failed):
+        client.post(f"/api/documents/{failed}/retry")
+
+        assert upload(client).status_code == 202
+        assert [version["number"] for version in shown(client, failed)["versions"]] == [1, 2, 3]
 
 
 class TestADiskThatIsFull:
@@ -249,6 +307,61 @@ def test_many_chunks_are_embedded_in_batches_and_progress_shows(
     assert set(encoder.kinds) == {"passage"}
 
 
+def test_a_worker_that_stops_does_not_wait_until_all_pages_are_cut(
+    client, parsed, model_process, monkeypatch
+):
+    parsed["result"] = Parsed([ParsedPage(number, TEXT, []) for number in (1, 2)], is_paged=True, title="")
+    worker, cut = Worker(beats=False), []
+
+    def stop_at_the_first(pages):
+        for page in pages:
+            cut.append(page.number)
+            worker.stop()
+
+    monkeypatch.setattr(ingestion, "chunk", stop_at_the_first)
+    upload(client)
+
+    assert worker.run_next().how == "given back"
+    assert cut == [1]
+
+
+class TestALongDocument:
+    @pytest.fixture(autouse=True)
+    def _long(self, parsed, monkeypatch):
+        """Many chunks of the first document that is read, one of each other."""
+        text = "\n\n".join("It goes on and on. " * 40 for _ in range(10))
+        short, long = (
+            Parsed([ParsedPage(1, TEXT, [])], False, ""),
+            Parsed([ParsedPage(1, text, [])], False, ""),
+        )
+        texts = iter([long])
+        monkeypatch.setattr(ingestion, "parse", lambda *_: next(texts, short))
+        monkeypatch.setattr(ingestion, "CHUNKS_AT_ONCE", 2)
+        monkeypatch.setattr(ingestion, "CHUNKS_A_TURN", 4)
+
+    def test_makes_way_for_somebody_elses_and_comes_further_with_each_turn(self, client, bob, model_process):
+        long = upload(client, "long").json()["id"]
+        worker, short = Worker(beats=False), Client(headers=bearer(bob))
+        done = []
+        for number in range(3):
+            upload(short, f"short {number}", name=f"{number}.txt")
+            hows = [worker.run_next().how, worker.run_next().how]
+            done.append((*hows, Chunk.objects.exclude(vector=None).filter(version__document=long).count()))
+
+        assert done == [("given back", "done", 0), ("given back", "done", 4), ("given back", "done", 8)]
+        assert [ended.how for ended in work()] == ["done"]
+        assert shown(client, long)["status"] == "ready"
+
+    def test_goes_on_where_only_its_owners_wait(self, client, bob, model_process):
+        upload(client, "long")
+        upload(client, "short", name="short.txt")
+        theirs = upload(Client(headers=bearer(bob)), "gone", name="gone.txt").json()["id"]
+        deletion.delete_document(Document.objects.get(pk=theirs), actor=bob)
+        DBTaskResult.objects.exclude(task_path__endswith="ingest_version").delete()
+
+        assert [ended.how for ended in work()] == ["done", "done", "lost"]
+
+
 def test_of_two_versions_at_once_the_later_upload_is_the_one_that_stays(client, parsed, model_process):
     pk = upload(client, "first").json()["id"]
     upload(client, "second")
@@ -258,6 +371,50 @@ def test_of_two_versions_at_once_the_later_upload_is_the_one_that_stays(client, 
 
     assert Document.objects.get(pk=pk).current == second
     assert DocumentVersion.objects.get() == second
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_shows_a_version_and_who_deletes_its_document_lock_in_one_order(
+    client, parsed, model_process, alice, monkeypatch
+):
+    """In two orders each would wait for the other, and the database would end one of them."""
+    upload(client)
+    document, is_about_to_wait, deletions = Document.objects.get(), threading.Event(), []
+    show, pool = ingestion._show, ThreadPoolExecutor(1)
+
+    def note(execute, sql, *rest):
+        # SQLite waits where a transaction begins.
+        if "embeddings_collection" in sql or sql.startswith("BEGIN"):
+            is_about_to_wait.set()
+        return execute(sql, *rest)
+
+    def delete():
+        try:
+            with connection.execute_wrapper(note):
+                deletion.delete_document(document, actor=alice)
+        finally:
+            connection.close()
+
+    def come_between(execute, sql, *rest):
+        found = execute(sql, *rest)
+        if not deletions:
+            deletions.append(pool.submit(delete))
+            assert is_about_to_wait.wait(10)
+        return found
+
+    def show_while_it_is_deleted(work, index):
+        with connection.execute_wrapper(come_between):
+            return show(work, index)
+
+    monkeypatch.setattr(ingestion, "_show", show_while_it_is_deleted)
+    task = DBTaskResult.objects.get()
+    with pool:
+        assert [ended.how for ended in Worker(only=[task.pk], beats=False).run_ready()] == ["done"]
+        deletions[0].result()
+
+    document.refresh_from_db()
+    assert document.current is not None
+    assert document.deleting_at is not None
 
 
 def test_a_worker_that_was_taken_for_dead_changes_nothing_any_more(

@@ -16,6 +16,8 @@ from embeddings.language import detect
         ("930 km", ""),
         ("Ebro", ""),
         ("https://example.org/the/river/passes/the/town 12345 67890", ""),
+        ("the_river_passes ana@the.river.passes.the.town <the-river-passes>", ""),
+        ("The address of the river\nis http://example.org/el/rio/pasa/por/la/ciudad/y/a/la/gente", "en"),
     ],
 )
 def test_the_language_is_told_where_it_can_be(text, language):
@@ -28,6 +30,13 @@ def test_the_language_is_told_where_it_can_be(text, language):
 )
 def test_a_short_question_is_told_among_the_languages_of_an_index(question, language):
     assert detect(question, among=("en", "es")) == language
+
+
+def test_a_long_word_is_looked_at_once(monkeypatch):
+    """Not from each of its letters on: that takes hours."""
+    monkeypatch.setattr("embeddings.language.SAMPLE", 500_000)
+
+    assert detect("x" * 500_000) == detect("x" * 1000)
 
 
 def test_a_long_text_is_judged_by_its_beginning(monkeypatch):

@@ -12,7 +12,7 @@ from embeddings.rebuild import lacking, outdated, rebuild, swap
 from embeddings.search import search
 from embeddings.tests.indexes.library import add_document, index_of, make_collection, put_chunks
 from llmsite.core.errors import EmbedderUnavailable
-from llmsite.core.worker import Worker
+from llmsite.core.worker import MOST_TRIES, Worker
 from llmsite.testing.site import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -162,8 +162,8 @@ def test_what_a_running_ingestion_has_in_the_old_one_stays(model_process, books)
 def test_a_version_that_goes_meanwhile_is_no_error(model_process, alice, books, monkeypatch):
     real = module._embed
 
-    def embed_and_lose(chunks):
-        real(chunks)
+    def embed_and_lose(chunks, embedder):
+        real(chunks, embedder)
         if chunks[0].text == "a dog":
             books.documents.get(current__chunks__text="a dog").delete()
 
@@ -171,6 +171,40 @@ def test_a_version_that_goes_meanwhile_is_no_error(model_process, alice, books, 
     rebuild(books)
 
     assert texts(alice)[1] == {"a cat"}
+
+
+def test_another_encoder_that_comes_meanwhile_puts_nothing_there_and_it_begins_anew(
+    model_process, encoder, books, monkeypatch
+):
+    real = module._put
+
+    def put_by_another(index, pk):
+        real(index, pk)
+        encoder.name = "a third one"
+
+    monkeypatch.setattr(module, "_put", put_by_another)
+    module.ask_for_rebuild()
+    [ended] = Worker(beats=False).run_ready()
+    assert (ended.how, ended.reason) == ("waits", "embedder_unavailable")
+    assert SearchIndex.objects.get(status=IndexStatus.ACTIVE).embedder == OLD
+    assert Chunk.objects.filter(index__embedder="scripted").count() == 1
+
+    DBTaskResult.objects.update(run_after="2026-01-01T00:00Z")
+    assert [ended.how for ended in Worker(beats=False).run_ready()] == ["done"]
+    assert SearchIndex.objects.get().embedder == "a third one"
+    assert Chunk.objects.count() == 2
+
+
+def test_an_encoder_that_fails_is_not_asked_for_ever(model_process, books, monkeypatch):
+    monkeypatch.setattr(module, "passage", lambda _chunk: "fail")
+    module.ask_for_rebuild()
+    worker, how = Worker(beats=False), []
+    for _ in range(MOST_TRIES):
+        DBTaskResult.objects.update(run_after="2026-01-01T00:00Z")
+        how += [ended.how for ended in worker.run_ready()]
+
+    assert how == ["again", "again", "failed"]
+    assert SearchIndex.objects.get(status=IndexStatus.ACTIVE).embedder == OLD
 
 
 def test_without_an_encoder_nothing_changes(settings, books):

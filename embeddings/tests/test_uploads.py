@@ -95,6 +95,10 @@ def test_a_text_over_its_limit_is_refused(check, name):
     assert describe(refused.value).status == 413
 
 
+def test_a_page_of_nothing_but_comments_is_looked_at_once(check):
+    assert check("a.html", b"<!---->" * 140 + b"x") == HTML
+
+
 def test_a_zip_with_a_list_that_would_fill_the_memory_is_refused(check):
     long_names = {f"{number:0>200}": "" for number in range(5000)}
 

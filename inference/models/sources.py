@@ -42,13 +42,10 @@ class AnswerSourceManager(models.Manager.from_queryset(AnswerSourceQuerySet)):  
 
 
 class AnswerSource(models.Model):
-    """One passage of one answer, which cites it by `number`. Its text is empty once its document is deleted.
+    """One passage of one answer, which cites it by `number`; without a text once it is deleted or replaced.
 
     The ids are no foreign keys: an answer outlives what it was made of.
     """
-
-    is_readable = False
-    """As the query has it. A row that was not read from the database is told to nobody."""
 
     generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="sources")
     number = models.PositiveSmallIntegerField()
@@ -74,11 +71,12 @@ class AnswerSource(models.Model):
             models.Index(fields=["document"], name="inference_source_document"),
         ]
 
-    @property
-    def is_withheld(self) -> bool:
-        """Whether there is something here that its reader may not be told any more."""
-        return bool(self.text) and not self.is_readable
-
     def __str__(self) -> str:
         # No title: whoever sees this may not be one who may read the document.
         return f"{self.generation_id} [{self.number}]"
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether there is something here that its reader may not be told any more."""
+        # A row that was not read by `objects` does not know, and is told to nobody.
+        return bool(self.text) and not getattr(self, "is_readable", False)

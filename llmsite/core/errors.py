@@ -222,7 +222,7 @@ class EmbedderUnavailable(SiteError):
 
 
 class EmbedderFailed(EmbedderUnavailable):
-    """It answered, and said that it failed: to wait is not enough, somebody may have to look. Data: detail."""
+    """It answered that it failed: to wait may not be enough, so a task counts it as a try. Data: detail."""
 
 
 class SearchIncomplete(SiteError):

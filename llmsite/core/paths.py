@@ -12,5 +12,5 @@ _FILES = frozenset({"/api/documents", "/documents/upload/"})
 
 
 def takes_files(path: str) -> bool:
-    """Whether a form with files may be sent there, which is read piece by piece by the code that wants them."""
+    """Whether a form with files may be sent there; it is read piece by piece by the code that wants them."""
     return path in _FILES

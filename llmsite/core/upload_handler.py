@@ -28,15 +28,22 @@ def read_form(request: HttpRequest) -> None:
     """
     try:
         request.FILES  # noqa: B018 – Django reads it when it is asked for.
+        _check_whole(request)
     except (TooManyFieldsSent, TooManyFilesSent) as error:
         _throw_away(request)
         raise TooLarge(limit=settings.DATA_UPLOAD_MAX_NUMBER_FIELDS, unit=_("fields")) from error
     except (MultiPartParserError, UnreadablePostError) as error:
         _throw_away(request)
-        raise InvalidInput(reason=_("The form could not be read to its end.")) from error
+        raise _cut_short() from error
     except BaseException:
         _throw_away(request)
         raise
+
+
+def _check_whole(request: HttpRequest) -> None:
+    """Django takes a form that ends in the middle of a file for one without that file."""
+    if any(getattr(handler, "was_interrupted", False) for handler in request.upload_handlers):
+        raise _cut_short()
 
 
 def _throw_away(request: HttpRequest) -> None:
@@ -48,6 +55,8 @@ def _throw_away(request: HttpRequest) -> None:
 class UploadHandler(TemporaryFileUploadHandler):
     """Raises NotSignedIn, TooLarge and DiskFull."""
 
+    was_interrupted = False
+    """Whether the form ended before the file did."""
     _received = 0
 
     def handle_raw_input(
@@ -75,6 +84,10 @@ class UploadHandler(TemporaryFileUploadHandler):
         with telling_when_full():
             self.file.write(raw_data)
 
+    def upload_interrupted(self) -> None:
+        self.was_interrupted = True
+        super().upload_interrupted()
+
     def file_complete(self, file_size: int) -> Any:
         with telling_when_full():
             # What waits in the buffer may be what does not fit.
@@ -85,6 +98,10 @@ class UploadHandler(TemporaryFileUploadHandler):
 def _limit() -> int:
     """Bytes of all files of one form."""
     return int(settings.MAX_UPLOAD_MB * MEGABYTE)
+
+
+def _cut_short() -> InvalidInput:
+    return InvalidInput(reason=_("The form could not be read to its end."))
 
 
 def _too_large() -> TooLarge:

@@ -5,7 +5,7 @@ moment, so of two workers only one has a task. While it runs, its worker renews 
 A row that stands still for longer has lost its worker, and is made READY again.
 
 A task runs more than once where its worker dies, so it has to be one that goes on where it was. It calls
-`checkpoint` between its pieces, and may raise `TryLater` where something it needs is away.
+`checkpoint` between its pieces, and may raise `TryLater` where something it needs is away, or `TurnOver`.
 """
 
 import threading
@@ -49,6 +49,13 @@ class TryLater(Exception):
         super().__init__(reason)
         self.seconds = seconds
         self.reason = reason
+
+
+class TurnOver(Exception):
+    """Raised by a task: it has had its turn, and goes on when those that wait have had theirs. No try either.
+
+    What it has done has to be kept, so that it comes further with each turn.
+    """
 
 
 class _GivenBack(Exception):
@@ -231,7 +238,7 @@ class Worker:
         # What is told of the end, is told outside of the handler: a log of it would quote the error's words.
         if error is None:
             return _succeed(run, value)
-        if isinstance(error, (_GivenBack, TryLater)):
+        if isinstance(error, (_GivenBack, TryLater, TurnOver)):
             return _give_back(run, error)
         if isinstance(error, TaskLost):
             return Ended(row.pk, "lost")
@@ -302,12 +309,16 @@ def _succeed(run: _Run, value: Any) -> Ended:
     return _end(run.own(), run.row, values, Ended(run.row.pk, "done"))
 
 
-def _give_back(run: _Run, error: _GivenBack | TryLater) -> Ended:
+def _give_back(run: _Run, error: _GivenBack | TryLater | TurnOver) -> Ended:
     """Make it READY again as if it had not been begun."""
+    now = timezone.now()
     waits = error.seconds if isinstance(error, TryLater) else 0.0
-    due = timezone.now() + timedelta(seconds=waits)
+    place: dict[str, datetime] = {"run_after": now + timedelta(seconds=waits)}
+    if isinstance(error, TurnOver):
+        # As if it were new: tasks that have a time go before those that have none.
+        place = {"run_after": get_date_max(), "enqueued_at": now}
     run.own().update(
-        status=TaskResultStatus.READY, run_after=due, worker_ids=run.row.worker_ids[:-1], started_at=None
+        status=TaskResultStatus.READY, worker_ids=run.row.worker_ids[:-1], started_at=None, **place
     )
     if isinstance(error, TryLater):
         return Ended(run.row.pk, "waits", error.reason)

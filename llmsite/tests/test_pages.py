@@ -52,7 +52,7 @@ def test_every_kind_of_answer_has_the_headers_that_protect_it(kind, alice, model
     assert answer["X-Content-Type-Options"] == "nosniff"
     assert answer["Referrer-Policy"] == "same-origin"
     assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
-    assert "no-store" in answer["Cache-Control"]
+    assert ("no-store" in answer["Cache-Control"]) is (kind != "a script's texts")
     assert answer["X-Request-ID"]
     assert "Traceback" not in answer.content.decode()
 
@@ -102,6 +102,13 @@ def test_an_unknown_page_is_a_page(client):
 
     assert answer.status_code == 404
     assert "<!doctype html>" in answer.content.decode().lower()
+
+
+def test_a_browser_keeps_the_texts_of_scripts_for_each_language(alice, client, models):
+    sign_in_client(client, alice)
+    page = client.get("/chat/", headers={"Accept-Language": "es"}).content.decode()
+    assert "/jsi18n/?language=es" in page
+    assert client.get("/jsi18n/?language=es")["Cache-Control"] == "private, max-age=3600"
 
 
 def test_pages_speak_spanish(client):

@@ -30,6 +30,17 @@ def test_everything_is_translated(domain: str) -> None:
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
+def test_plurals_have_all_forms_of_the_language(domain: str) -> None:
+    """Spanish has three, the last of which is that of 0 and of 6; a missing one is shown in English."""
+    catalog = _catalog(domain)
+    declared = re.match(r"nplurals=(\d+);", catalog.metadata["Plural-Forms"])
+    assert declared is not None
+    forms = set(range(int(declared[1])))
+    plurals = {entry.msgid: entry.msgstr_plural for entry in catalog if entry.msgid_plural}
+    assert {msgid: found for msgid, found in plurals.items() if {n for n in found if found[n]} != forms} == {}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_placeholders_survive(domain: str) -> None:
     for entry in _catalog(domain):
         for translated in _translations(entry):

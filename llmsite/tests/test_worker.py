@@ -12,6 +12,7 @@ from llmsite.core.worker import (
     MOST_TRIES,
     SILENCE_SECONDS,
     TryLater,
+    TurnOver,
     Worker,
     forget_ended_tasks,
     is_last_try,
@@ -180,6 +181,22 @@ def test_a_task_makes_way_for_an_urgent_one(worker, monkeypatch):
 
     assert tasks.calls == ["long", "urgent", "long"]
     assert hows == ["given back", "done", "done"]
+
+
+def be_fair():
+    tasks.does.clear()
+    raise TurnOver
+
+
+def test_a_task_that_has_had_its_turn_goes_on_behind_those_that_wait(worker):
+    result = tasks.plain.enqueue("long")
+    tasks.plain.enqueue("second")
+    tasks.plain.enqueue("third")
+    tasks.does["long"] = be_fair
+
+    assert [ended.how for ended in worker.run_ready()] == ["given back", "done", "done", "done"]
+    assert tasks.calls == ["long", "second", "third", "long"]
+    assert len(row_of(result).worker_ids) == 1, "a turn is no try"
 
 
 class TestADeadWorker:

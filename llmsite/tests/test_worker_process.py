@@ -63,4 +63,4 @@ def test_the_task_of_one_that_was_killed_is_taken_by_another(start):
             pk=result.id, status="READY", run_after__gt="2026-02-01T00:00Z"
         ).exists()
     )
-    assert DBTaskResult.objects.get().worker_ids[:1] == ["dead"]
+    assert DBTaskResult.objects.get(pk=result.id).worker_ids[:1] == ["dead"]

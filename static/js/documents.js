@@ -1,11 +1,16 @@
 // The page of documents: files dropped anywhere on it are uploaded, and the list follows their progress.
 
 import { DocumentList } from "./documents/list.js";
+import { Room } from "./documents/room.js";
 import { UploadQueue } from "./documents/uploads.js";
 
 class DocumentsPage {
   #page = document.querySelector(".documents");
-  #list = new DocumentList(this.#page.querySelector(".document-list"), { say: (sentence) => this.#say(sentence) });
+  #room = new Room();
+  #list = new DocumentList(this.#page.querySelector(".document-list"), {
+    room: this.#room,
+    say: (sentence) => this.#say(sentence),
+  });
   #form = this.#page.querySelector(".upload");
   #queue = null;
 
@@ -13,7 +18,8 @@ class DocumentsPage {
     if (!this.#form) return;
     this.#queue = new UploadQueue(this.#form.querySelector(".upload-queue"), {
       collection: this.#page.dataset.collection,
-      onStored: () => this.#showStored(),
+      room: this.#room,
+      onStored: () => this.#list.follow(),
       onDone: (counts) => this.#allSent(counts),
     });
     this.#form.classList.add("is-live");
@@ -56,18 +62,21 @@ class DocumentsPage {
     });
   }
 
-  // The first file of all makes a collection, which this page can only show anew.
+  // The first file of all makes a collection; apart from the list, this page can only show it anew.
   get #isWithoutCollection() { return !this.#page.dataset.collection; }
 
-  #showStored() {
-    if (!this.#isWithoutCollection) this.#list.follow();
+  #allSent(counts) {
+    const told = [gettext("Uploaded: %(stored)s.")];
+    if (counts.known) told.push(gettext("Here already: %(known)s."));
+    if (counts.refused) told.push(gettext("Not taken: %(refused)s."));
+    this.#say(interpolate(told.join(" "), counts, true));
+    if (counts.stored && this.#isWithoutCollection) this.#showCollection();
   }
 
-  #allSent({ stored, refused }) {
-    const counts = { stored, refused };
-    if (refused) this.#say(interpolate(gettext("Uploaded: %(stored)s. Not taken: %(refused)s."), counts, true));
-    else this.#say(interpolate(gettext("Uploaded: %(stored)s."), counts, true));
-    if (stored && this.#isWithoutCollection) location.reload();
+  #showCollection() {
+    if (this.#queue.isEmpty) location.reload();
+    // What was not taken, and why, would be gone with the page.
+    else this.#form.querySelector(".upload-after").hidden = false;
   }
 
   // A screen reader reads what is written here; the last sentence counts.

@@ -42,6 +42,10 @@ const marked = new Marked({
       const level = Math.min(depth + 2, 6);
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
     },
+    // An escaped bracket opens no citation (chat/citations.js): a word joiner, which nobody sees, says so.
+    text({ type, text }) {
+      return type === "escape" && text === "[" ? "[\u2060" : false;
+    },
     checkbox({ checked }) {
       return checked ? "☑ " : "☐ ";
     },

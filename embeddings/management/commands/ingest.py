@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,10 @@ class _File:
     def outcome(self) -> str:
         if self.taken is None:
             return "refused"
-        # A version that is gone was overtaken by a newer one of the same name.
-        return self.last.status if self.last else "replaced"
+        if self.last is None:
+            return "replaced"  # a version that is gone was overtaken by a newer one of the same name
+        is_unchanged = not self.taken.is_new and self.last.status == Status.READY
+        return "unchanged" if is_unchanged else self.last.status
 
     @property
     def reason(self) -> str:
@@ -71,7 +72,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         owner = _owner(options["owner"])
-        found = list(_files(options["paths"]))
+        found, passed_over = _files(options["paths"])
         collection = _collection(owner, options["collection"])
         files = [self._take_in(file, owner, collection) for file in found]
         try:
@@ -80,6 +81,8 @@ class Command(BaseCommand):
         except EncoderError as error:
             raise CommandError(str(error)) from error
         self._tell(files, as_json=options["json"])
+        if passed_over:
+            self._say(f"Files of other kinds that were passed over in the folders: {passed_over}.")
         if bad := sum(file.is_bad for file in files):
             raise CommandError(f"{bad} of {len(files)} files did not become documents; the list says why.")
 
@@ -128,7 +131,7 @@ class Command(BaseCommand):
         width = max((len(row["file"]) for row in rows), default=0)
         for row in rows:
             size = f"{row['pages']} pages" if row["pages"] else f"{row['characters']} characters"
-            self.stdout.write(f"{row['file']:<{width}}  {row['outcome']:<8}  {row['reason'] or size}")
+            self.stdout.write(f"{row['file']:<{width}}  {row['outcome']:<9}  {row['reason'] or size}")
 
 
 _REASONS = {
@@ -181,21 +184,33 @@ def _collection(owner: User, given: str) -> Collection:
     return own.get_or_create(owner=owner, name=given, deleting_at=None)[0]
 
 
-def _files(paths: list[Path]) -> Iterator[_File]:
-    """The files that are named, and those below the folders that are of a kind that is read."""
+def _files(paths: list[Path]) -> tuple[list[_File], int]:
+    """The files that are named, and those below the folders that are of a kind that is read.
+
+    With the number of those of other kinds there.
+    """
+    files: list[_File] = []
+    passed_over = 0
     for path in paths:
         if path.is_dir():
-            found = sorted(
-                one for one in path.rglob("*") if one.suffix.lower() in MEDIA_TYPES and one.is_file()
-            )
-            if not found:
-                raise CommandError(f"{path}: there is no file in it of a kind that is read here.")
-            own_name = path.resolve().name
-            yield from (_File(one, (own_name / one.relative_to(path).parent).as_posix()) for one in found)
+            found, others = _below(path)
+            files += found
+            passed_over += others
         elif path.is_file():
-            yield _File(path)
+            files.append(_File(path))
         else:
             raise CommandError(f"{path}: there is no such file or folder.")
+    return files, passed_over
+
+
+def _below(folder: Path) -> tuple[list[_File], int]:
+    there = sorted(one for one in folder.rglob("*") if one.is_file())
+    found = [one for one in there if one.suffix.lower() in MEDIA_TYPES]
+    if not found:
+        raise CommandError(f"{folder}: there is no file in it of a kind that is read here.")
+    own_name = folder.resolve().name
+    files = [_File(one, (own_name / one.relative_to(folder).parent).as_posix()) for one in found]
+    return files, len(there) - len(found)
 
 
 class _Copy:

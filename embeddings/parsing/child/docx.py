@@ -13,6 +13,8 @@ from .text import Blocks, Content, Unreadable
 MOST_MEMBERS = 2000
 MOST_BYTES = 50_000_000
 """Unpacked, of all members as they are declared, and of each one as it comes."""
+MOST_ELEMENTS = 2_000_000
+"""Of each member. MOST_BYTES has 25 bytes for each of them, and few programs write shorter ones."""
 
 ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -88,7 +90,10 @@ def _events(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[str, Any]]:
         remove_comments=True,
         remove_pis=True,
     )
-    yield from events
+    for count, (event, element) in enumerate(events):
+        if count == 2 * MOST_ELEMENTS:
+            raise Unreadable("too_large")
+        yield event, element
 
 
 def _what_is_wrong(error: etree.XMLSyntaxError) -> str:

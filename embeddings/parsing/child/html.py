@@ -25,6 +25,9 @@ BLOCKS = HEADINGS.union(
 )
 BEFORE = {"br": "\n", "td": " | ", "th": " | ", "li": "- "}
 SPACES = re.compile(" +")
+MAYBE_HIDDEN = "//*[@hidden or @aria-hidden or @style]"
+HIDDEN_STYLE = re.compile(r"(?:^|;)(?:display:none|visibility:(?:hidden|collapse))")
+NOT_IN_STYLE = re.compile(r"\s|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
 MANY_LINKS = 15
 """Menus are made of links; a page with fewer of them is not searched for the article in it."""
@@ -73,11 +76,26 @@ def _tree(text: str) -> Any:
     try:
         tree = lxml_html.document_fromstring(text.encode(), parser=parser)
     except (etree.ParserError, etree.XMLSyntaxError) as error:
-        raise Unreadable("empty") from error
+        raise Unreadable("blank") from error
     # Nested too deeply: the rest of it was left out.
     if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
         raise Unreadable("too_large")
+    _drop_hidden(tree)
     return tree
+
+
+def _drop_hidden(tree: Any) -> None:
+    """What people do not see is not for a model either: it may be there to tell it something else."""
+    for element in filter(_is_hidden, tree.xpath(MAYBE_HIDDEN)):
+        if element.getparent() is None:
+            raise Unreadable("empty")
+        element.drop_tree()
+
+
+def _is_hidden(element: Any) -> bool:
+    if element.get("hidden") is not None or element.get("aria-hidden", "").strip().lower() == "true":
+        return True
+    return bool(HIDDEN_STYLE.search(NOT_IN_STYLE.sub("", element.get("style", "").lower())))
 
 
 def _article(tree: Any) -> Blocks:

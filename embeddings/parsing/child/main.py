@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from .lockdown import lock_down
-from .text import MOST_CHARACTERS, Content, Unreadable, clean, one_line
+from .text import MOST_CHARACTERS, Content, Unreadable, clean, has_text, one_line
 
 FORMATS = {
     "application/pdf": "pdf",
@@ -18,6 +18,8 @@ FORMATS = {
     "text/csv": "table",
     "probe": "probe",
 }
+# The others may hold pictures of text, and so are worth recognising where they have none.
+NOTHING_BUT_TEXT = ("text/plain", "text/markdown", "text/csv")
 # Codecs are modules too, which are found only as long as files can be opened.
 CODECS = (
     "ascii",
@@ -51,8 +53,9 @@ def _do(job: str, *, memory: int, cpu: int, **options: Any) -> dict[str, Any]:
     if hasattr(reader, "prepare"):
         reader.prepare(data)
     lock_down(memory=memory, cpu=cpu)
+    without_text = "blank" if job in NOTHING_BUT_TEXT else "empty"
     try:
-        return _as_json(reader.read(data, **options))
+        return _as_json(reader.read(data, **options), without_text)
     except Unreadable as error:
         return {"failed": error.args[0]}
     except MemoryError:
@@ -61,12 +64,12 @@ def _do(job: str, *, memory: int, cpu: int, **options: Any) -> dict[str, Any]:
         return {"failed": "damaged", "detail": type(error).__name__}
 
 
-def _as_json(content: Content | dict[str, Any]) -> dict[str, Any]:
+def _as_json(content: Content | dict[str, Any], without_text: str) -> dict[str, Any]:
     if isinstance(content, dict):
         return content
     if sum(len(page.text) for page in content.pages) > MOST_CHARACTERS:
         raise Unreadable("too_large")
-    if not any(page.text.strip() for page in content.pages):
-        raise Unreadable("empty")
+    if not any(has_text(page.text) for page in content.pages):
+        raise Unreadable(without_text)
     pages = [{"number": page.number, "text": page.text, "headings": page.headings} for page in content.pages]
     return {"title": one_line(clean(content.title)), "is_paged": content.is_paged, "pages": pages}

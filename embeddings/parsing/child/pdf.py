@@ -90,7 +90,7 @@ def _pages(document: pypdfium2.PdfDocument) -> list[Page]:
     if broken and not characters:
         raise Unreadable("damaged")
     if illegible > sum(bool(page.text) for page in pages):
-        raise Unreadable("not_text")
+        raise Unreadable("no_letters")
     return pages
 
 

@@ -1,8 +1,8 @@
 """Texts as all formats hand them over, and the ways a document can fail to be one."""
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
+from unicodedata import category, normalize
 
 MOST_CHARACTERS = 10_000_000
 """Of one document. A page of a book has 2,000 to 4,000."""
@@ -16,7 +16,10 @@ UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e0fff]"
 )
-ENDS_OF_LINES = re.compile(r"[^\S\n]+(?=\n)")
+BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters by their category that nobody sees: fillers of Korean syllables, and Braille without a dot."""
+# It begins only where the spaces do, and gives none back: many of them are looked at once.
+ENDS_OF_LINES = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n)")
 MANY_LINES = re.compile(r"\n{3,}")
 
 
@@ -68,8 +71,13 @@ class Blocks:
 def clean(text: str) -> str:
     """Unicode's NFKC (no ligatures, no letters of other widths), one kind of line end, nothing unseen."""
     text = LINE_ENDS.sub("\n", text)
-    text = UNSEEN.sub("", unicodedata.normalize("NFKC", text))
+    text = UNSEEN.sub("", normalize("NFKC", text))
     return MANY_LINES.sub("\n\n", ENDS_OF_LINES.sub("", text)).strip()
+
+
+def has_text(text: str) -> bool:
+    """Whether there is anything to see: a letter, a number, a mark or a symbol."""
+    return any(category(letter)[0] in "LNPS" and letter not in BLANK for letter in text)
 
 
 def one_line(text: str) -> str:

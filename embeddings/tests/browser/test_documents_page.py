@@ -117,6 +117,30 @@ async def test_a_file_waits_for_the_sign_in_and_for_the_limit(visit):
     assert answers == [429, 401, 202]
 
 
+SHOW = """(state) => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+# As long as the list waits before a look, and called later: so the list's own time is over by then.
+LET_TIME_PASS = "new Promise((done) => setTimeout(done, 100))"
+
+
+async def test_a_file_that_is_stored_while_nobody_looks_is_there_for_who_comes_back(visit):
+    alice = await User.objects.aget(username="alice")
+    shelf = await Collection.objects.acreate(owner=alice, name="Animals")
+    visitor = await visit()
+    page = visitor.page
+    await visitor.open(f"/documents/?collection={shelf.pk}")
+    await page.evaluate(SHOW, "hidden")
+    await page.set_input_files("#upload-files", [NOTES])
+    await page.get_by_text("Uploaded: 1.").wait_for(state="attached")
+    await page.evaluate(LET_TIME_PASS)
+    assert await page.locator(".document-list tr").count() == 0, "nobody sees it, so nobody asks the site"
+
+    await page.evaluate(SHOW, "visible")
+    await page.locator("tr", has_text="notes.txt").wait_for()
+
+
 async def test_uploading_and_deleting_need_no_script(visit):
     visitor = await visit(java_script_enabled=False)
     page = visitor.page
@@ -198,7 +222,7 @@ async def test_a_citation_leads_to_the_marked_passage(visit, cookies):
         False,
         True,
     ]
-    assert "This document has been deleted." in await sources.nth(1).inner_text()
+    assert "This document has been deleted or replaced." in await sources.nth(1).inner_text()
     assert await visitor.page.input_value("#collection") == str(document.collection_id)
 
     async with visitor.context.expect_page() as opened:
@@ -211,6 +235,21 @@ async def test_a_citation_leads_to_the_marked_passage(visit, cookies):
     # A program may name the passage alone.
     await reader.goto(reader.url.removesuffix("#passage"))
     assert await reader.evaluate(IS_IN_VIEW, "mark#passage")
+
+
+@pytest.mark.parametrize("height", [500, 850])
+async def test_the_form_of_a_new_collection_leaves_the_others_in_view(visit, cookies, height):
+    alice = await User.objects.aget(username="alice")
+    for number in range(20):
+        await Collection.objects.acreate(owner=alice, name=f"Shelf {number}")
+    visitor = await visit(viewport={"width": 1280, "height": height})
+    await visitor.open("/documents/")
+
+    await visitor.page.click("text=New collection")
+
+    await visitor.page.get_by_role("button", name="Make the collection").wait_for()
+    collections = await visitor.page.locator(".collections").bounding_box()
+    assert collections["height"] >= 100
 
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1400])

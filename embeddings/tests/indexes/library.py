@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from embeddings.chunking import CHUNKER
 from embeddings.indexes.rows import index_for
 from embeddings.models import Chunk, Collection, Document, Page, Status, Step
 from embeddings.tests.fakes import DIMENSIONS, vector_of
@@ -11,7 +12,7 @@ from embeddings.tests.fakes import DIMENSIONS, vector_of
 EMBEDDER = "scripted"
 
 
-def index_of(collection, *, embedder=EMBEDDER, chunker="1"):
+def index_of(collection, *, embedder=EMBEDDER, chunker=CHUNKER):
     return index_for(collection, embedder=embedder, dimensions=DIMENSIONS, chunker=chunker)
 
 

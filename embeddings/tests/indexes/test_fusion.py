@@ -6,9 +6,15 @@ HALF = Weighing(floor=0.0, enough=0.0, shares={}, otherwise=0.5)
 
 
 def test_both_scores_count():
-    ranking = fuse([Scored(1, "en", 0.9, None), Scored(2, "en", 0.6, 0.5), Scored(3, "en", None, 0.25)], HALF)
+    ranking = fuse([Scored(1, "en", 0.9, None), Scored(2, "en", 0.6, 0.5), Scored(3, "en", 0.0, 0.25)], HALF)
 
     assert ranking == [(2, 0.8), (1, 0.45), (3, 0.25)]
+
+
+def test_what_another_encoder_has_read_is_no_worse_for_having_no_cosine():
+    ranking = fuse([Scored(1, "en", 0.6, 0.5), Scored(2, "en", None, 0.25)], HALF)
+
+    assert ranking == [(1, 0.8), (2, 0.5)]
 
 
 def test_the_language_of_a_document_says_how_much_its_cosine_counts():

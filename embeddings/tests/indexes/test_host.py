@@ -1,8 +1,12 @@
 """The host brings indexes up to what the database says, and searches them."""
 
+import errno
+import os
+import shutil
+
 import numpy as np
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from embeddings.indexes import host as module
 from embeddings.indexes import rows
@@ -21,6 +25,7 @@ from embeddings.tests.indexes.library import (
     make_collection,
     put_chunks,
 )
+from llmsite.core.errors import DiskFull
 
 pytestmark = pytest.mark.django_db
 
@@ -95,6 +100,18 @@ def test_vectors_of_another_encoder_are_not_compared(host, books):
     assert [(hit.vector, hit.lexical is not None) for hit in hits] == [(None, True)]
 
 
+def test_nor_are_they_beside_an_index_of_the_encoder_that_is_asked(host, alice, books):
+    add_document(books, "a cat", index=index_of(books, embedder="another"))
+    new = make_collection(alice, "New")
+    add_document(new, "a dog")
+
+    question = Question("cat dog", vector_of("a dog"), EMBEDDER)
+    hits = looked_up(host, rows.targets([books.pk, new.pk]), question)
+
+    cosines = {Chunk.objects.get(pk=hit.chunk).text: hit.vector for hit in hits}
+    assert cosines == {"a cat": None, "a dog": pytest.approx(1, abs=2e-3)}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -116,6 +133,24 @@ def test_what_is_being_deleted_is_dropped_at_the_next_word(host, books):
 
     assert (host.sync([books.pk]), host.sync([books.pk])) == (2, 0)
     assert found(host, "cat", books) == []
+
+
+def test_what_goes_while_it_is_taken_in_is_no_error(host, books, monkeypatch):
+    gone, kept = add_document(books, "a cat"), add_document(books, "a dog")
+    real = rows.versions_of
+
+    def versions_and_lose_one(index):
+        versions = real(index)
+        gone.delete()
+        return versions
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "versions_of", versions_and_lose_one)
+        host.sync()
+
+    assert found(host, "cat dog", books) == ["a dog"]
+    assert kept.current_id in host._opened[index_of(books).pk].vectors.held()
+    assert host.sync() == 0
 
 
 def test_a_version_that_was_cut_anew_is_read_anew(host, books):
@@ -174,6 +209,69 @@ def test_a_lost_folder_is_made_again(tmp_path, books):
     second.close()
 
 
+@pytest.mark.parametrize("lost", ["*", "*/words-*/meta.json", "*/words-*/.*", "*/vectors/*"])
+def test_what_is_lost_under_way_is_made_again(tmp_path, books, lost):
+    """Nobody has to start the process again; before and after, searches find what is there."""
+    document = add_document(books, "a cat")
+    host = Host(tmp_path, vectors=in_memory)
+    host.sync()
+    for path in (tmp_path / str(books.pk)).glob(lost):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert found(host, "cat", books) == ["a cat"]
+
+    add_document(books, "a dog")
+    assert set(found(host, "cat", books)) == {"a cat", "a dog"}
+    document.delete()
+    host.sync()
+    host.close()
+    again = Host(tmp_path, vectors=in_memory)
+    assert again.sync() == 0
+    assert found(again, "dog", books) == ["a dog"]
+    again.close()
+
+
+@pytest.mark.parametrize("on_disk", [True, False], ids=["on-disk", "in-memory"])
+def test_what_fails_once_more_is_told(tmp_path, books, monkeypatch, on_disk):
+    """In memory there is no file that opening it again could find lost."""
+    add_document(books, "a cat")
+    host, asked = Host(tmp_path if on_disk else None, vectors=in_memory), []
+
+    def fail(_self, **_changes):
+        asked.append(1)
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(module.LexicalIndex, "change", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        host.sync()
+    assert len(asked) == (2 if on_disk else 1)
+    host.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (OperationalError("gone"), OperationalError),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), DiskFull),
+    ],
+    ids=["database", "disk-full"],
+)
+def test_what_is_no_fault_of_its_files_leaves_an_index_open(tmp_path, books, monkeypatch, fault, told):
+    add_document(books, "a cat")
+    host = Host(tmp_path, vectors=in_memory)
+    host.sync()
+    opened = host._opened[index_of(books).pk]
+
+    def fail(_index):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "versions_of", fail)
+        with pytest.raises(told):
+            host.sync()
+    assert host._opened[index_of(books).pk] is opened
+    host.close()
+
+
 def test_a_folder_is_for_one_process(tmp_path, books):
     add_document(books, "a cat")
     first, second = Host(tmp_path, vectors=in_memory), Host(tmp_path, vectors=in_memory)
@@ -209,14 +307,57 @@ def test_who_has_not_seen_a_collection_as_it_is_is_behind(host, books):
     assert not host.is_behind([])
 
 
-def test_only_so_many_indexes_are_open(host, alice, monkeypatch):
+@pytest.fixture
+def cats(alice, monkeypatch):
+    """Four collections, where two may be open."""
     monkeypatch.setattr(module, "MOST_OPEN", 2)
     many = [make_collection(alice, str(at)) for at in range(4)]
     for collection in many:
-        add_document(collection, f"cat of {collection.name}")
+        add_document(collection, f"cat {collection.name}")
+    return many
 
-    assert len(found(host, "cat", *many)) == 2
+
+def targets_of(*collections):
+    return rows.targets([one.pk for one in collections])
+
+
+def test_those_that_were_not_asked_for_longest_are_closed(host, cats):
+    for collection in (cats[0], cats[1], cats[0], cats[2]):
+        assert len(found(host, "cat", collection)) == 1
+
     assert host.counts() == {"open": 2}
+    assert not host.is_behind(targets_of(cats[0], cats[2]))
+    host.sync()
+    assert host.counts() == {"open": 2}
+
+
+def test_who_may_read_more_than_may_be_open_searches_all_of_it(host, cats, django_assert_num_queries):
+    targets = targets_of(*cats)
+
+    assert len(found(host, "cat", *cats)) == 4
+    assert not host.is_behind(targets)
+    with django_assert_num_queries(0):
+        host.refresh(targets)
+
+
+def test_what_is_being_asked_stays_open_whoever_comes(host, cats):
+    mine = targets_of(*cats[:2])
+    with host.asking(mine), host.asking(mine[:1]):
+        host.refresh(mine)
+        host.refresh(targets_of(*cats[2:]))
+        assert not host.is_behind(mine)
+
+    host.sync()
+    assert host.counts() == {"open": 2}
+
+
+def test_one_of_two_who_ask_leaves_it_open_to_the_other(host, cats):
+    mine = targets_of(cats[0])
+    with host.asking(mine):
+        host.refresh(mine)
+        for others in cats[1:]:
+            host.refresh(targets_of(others))
+        assert not host.is_behind(mine)
 
 
 def test_vectors_are_read_as_they_were_written(host, books):

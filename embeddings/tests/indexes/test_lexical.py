@@ -82,6 +82,36 @@ def test_versions_come_and_go():
     assert (dict(index.held()), found(index, "cat")) == ({second: 9}, [9])
 
 
+COMMON = [f"the fox {number} of a common wood" for number in range(12)]
+RARE = ["a zebra in the wood", "the fox of the wood", "an owl, a hare and a stoat", "a fox and a zebra"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "kept"),
+    [
+        (COMMON, [*COMMON[:5], *RARE]),
+        (["a zebra in the wood"] * 19, RARE),
+        (["a xylophone"] * 5, RARE),
+        ([*COMMON, *RARE] * 2, RARE),
+    ],
+    ids=["a-word-of-most", "versions-of-the-right-one", "a-word-of-none-now", "more-gone-than-kept"],
+)
+def test_what_has_been_deleted_weighs_nothing(gone, kept):
+    used, fresh = LexicalIndex(), LexicalIndex()
+    # In one change, so that they lie in one file, which keeps all of them.
+    former = [Text(uuid4(), "en", [(1000 + at, text)]) for at, text in enumerate(gone)]
+    used.change(add=[*former, Text(uuid4(), "en", list(enumerate(kept)))])
+    used.change(remove=[text.version for text in former])
+    fresh.change(add=[Text(uuid4(), "en", list(enumerate(kept)))])
+
+    for question in ("fox", "a zebra in a wood", "does the xylophone of the zebra play", "owl and fox"):
+        scores = dict(used.search(question, 20))
+        assert list(scores) == [match.chunk for match in fresh.search(question, 20)]
+        # Not quite the same: the lengths of chunks that are gone still count in the average.
+        assert scores == pytest.approx(dict(fresh.search(question, 20)), abs=0.1)
+        assert all(0 < score <= 1 for score in scores.values())
+
+
 def test_it_outlives_the_process(tmp_path):
     index, version = index_of("a cat", "a dog", folder=tmp_path)
     del index
@@ -101,17 +131,46 @@ def test_a_damaged_file_makes_it_start_anew(tmp_path, pattern):
     assert dict(LexicalIndex(tmp_path).held()) == {}
 
 
-def test_a_missing_file_makes_it_start_anew(tmp_path):
-    index_of("a cat", folder=tmp_path)
-    for path in tmp_path.rglob("*.term"):
-        path.unlink()
+@pytest.mark.parametrize(
+    "pattern", ["*.term", "*.idx", "*.pos", "*.fast", "*.fieldnorm", "*.store", "*.del", "meta.json"]
+)
+def test_a_missing_file_makes_it_start_anew(tmp_path, pattern):
+    filled_twice(tmp_path)
+    next(tmp_path.rglob(pattern)).unlink()
+
+    again = LexicalIndex(tmp_path)
+    assert (dict(again.held()), found(again, "cat")) == ({}, [])
+    again.change(add=[Text(uuid4(), "en", [(1, "a bird")])])
+    assert found(LexicalIndex(tmp_path), "birds") == [1]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "1", "", '{"segments": [{}]}', '{"segments": [[]]}'])
+def test_a_list_of_files_that_says_nothing_makes_it_start_anew(tmp_path, content):
+    filled_twice(tmp_path)
+    next(tmp_path.rglob("meta.json")).write_text(content)
 
     assert dict(LexicalIndex(tmp_path).held()) == {}
 
 
+def test_files_that_are_whole_but_do_not_fit_make_it_start_anew(tmp_path):
+    filled_twice(tmp_path / "one")
+    filled_twice(tmp_path / "other")
+    other = next((tmp_path / "other").rglob("*.fast"))
+    other.replace(next((tmp_path / "one").rglob("*.term")))
+
+    assert dict(LexicalIndex(tmp_path / "one").held()) == {}
+
+
+def filled_twice(folder):
+    """Two changes, the second of which has deleted something of the first."""
+    index, gone = LexicalIndex(folder), uuid4()
+    index.change(add=[Text(gone, "en", [(7, "a dog")]), Text(uuid4(), "en", [(8, "a cat")])])
+    index.change(add=[Text(uuid4(), "en", [(9, "two cats")])], remove=[gone])
+
+
 def test_no_word_of_a_document_lies_on_the_disk():
     index, _ = index_of("xylophone canary")
-    terms = [term for term, _ in index._searcher.terms_with_prefix("en", "")]
+    terms = [term for term, _ in index._state.searcher.terms_with_prefix("en", "")]
 
     assert len(terms) == 2
     assert all(re.fullmatch("[0-9a-f]{16}", term) for term in terms)

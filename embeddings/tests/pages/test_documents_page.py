@@ -6,7 +6,8 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Team
 from conftest import sign_in_client
-from embeddings.models import Collection, Status
+from embeddings.deletion import delete_collection
+from embeddings.models import Collection, Status, access_collection
 from embeddings.tests.pages.conftest import make_document, make_version
 
 pytestmark = pytest.mark.django_db
@@ -217,6 +218,21 @@ def test_a_collection_is_shared_with_no_team_of_others(client, alice, bob, shelf
 
     assert answer.status_code == 400
     assert Collection.objects.get(pk=shelf.pk).visibility == "private"
+
+
+def test_a_change_of_what_was_deleted_meanwhile_brings_nothing_back(client, alice, shelf, monkeypatch):
+    def read_and_delete(user, pk, **values):
+        collection = access_collection(user, pk, **values)
+        delete_collection(collection, actor=user)
+        return collection
+
+    monkeypatch.setattr("embeddings.pages.collections.access_collection", read_and_delete)
+    sign_in_client(client, alice)
+
+    answer = client.post(f"/documents/collections/{shelf.pk}/", {"name": "New", "visibility": "public"})
+
+    assert answer.status_code == 404
+    assert not Collection.objects.visible_to(alice).exists()
 
 
 def test_a_refused_change_shows_the_collection_as_it_is(client, alice, shelf):

@@ -106,6 +106,13 @@ def test_what_is_no_page_is_the_first(client, alice, document, page):
     assert shown(read(client, alice, document, page=page)) == PAGES[0]
 
 
+def test_a_cover_without_text_is_not_where_reading_begins(client, alice, shelf):
+    document = make_document(shelf, "scan.pdf", pages=["", "", *PAGES])
+
+    assert shown(read(client, alice, document)) == PAGES[0]
+    assert "There is no text on this page." in read(client, alice, document, page=1).content.decode()
+
+
 def test_a_document_on_its_way_says_so(client, alice, shelf):
     document = make_document(shelf, status=Status.PARSING, progress=10)
     failed = make_document(shelf, "scan.pdf", status=Status.FAILED, error="empty")

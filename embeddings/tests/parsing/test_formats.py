@@ -74,7 +74,7 @@ def test_the_title_that_a_program_made_up_is_none():
 
 
 def test_letters_of_a_font_that_does_not_name_them_are_no_text():
-    with pytest.raises(Unreadable, match="not_text"):
+    with pytest.raises(Unreadable, match="no_letters"):
         pdf.read(files.pdf("\x04\x05\x06\x07\x08\x0e\x0f\x10\x11\x12"))
 
 
@@ -158,6 +158,31 @@ def test_nothing_that_people_do_not_see_is_read():
     )
 
     assert text_of(html.read(f"<head><title>t</title></head><body>{hidden}<p>seen</p>".encode())) == "seen"
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        "hidden",
+        'aria-hidden="true"',
+        'style="display:none"',
+        'style="color: red; DISPLAY : none !important"',
+        'style="display/* */:none"',
+        "style=visibility:hidden",
+    ],
+)
+def test_what_a_page_hides_is_not_read(attribute):
+    page = f"<p>seen</p><div {attribute}><p>hidden <b>words</b></p></div> and <i {attribute}>more</i> this"
+
+    assert text_of(html.read(page.encode())) == "seen\n\nand this"
+    assert text_of(html.read(f"<body>{page}{MENU}<article {attribute}>{ARTICLE}".encode())).find("river") < 0
+
+
+def test_what_a_page_shows_is_read_whatever_its_style():
+    styles = ("display:block", "x-display:none", "visibility:visible", "content:'display:none'")
+    page = "".join(f'<p style="{style}" aria-hidden="false">seen</p>' for style in styles)
+
+    assert text_of(html.read(page.encode())) == "\n\n".join(["seen"] * len(styles))
 
 
 def test_cells_of_a_table_are_apart():

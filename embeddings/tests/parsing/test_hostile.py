@@ -84,6 +84,28 @@ def test_html_that_is_nested_without_end_is_too_large():
         html.read(b"<p>a</p>" + b"<div>" * 50_000 + b"x")
 
 
+def test_a_docx_of_too_many_elements_is_too_large(monkeypatch):
+    monkeypatch.setattr(docx, "MOST_ELEMENTS", 1000)
+    assert docx.read(files.docx(files.paragraph("x") + "<w:p/>" * 900)).pages[0].text == "x"
+
+    with pytest.raises(Unreadable, match="too_large"):
+        docx.read(files.docx(files.paragraph("x") + "<w:p/>" * 1000))
+
+
+@pytest.mark.parametrize(
+    ("media_type", "line"),
+    [(MARKDOWN, "# a{}b"), (MARKDOWN, "# a {}#b"), (TEXT, "a{}b")],
+    ids=["heading", "closed heading", "text"],
+)
+def test_a_megabyte_of_spaces_in_a_line_is_read_as_any_other(tmp_path, monkeypatch, media_type, line):
+    """Not looked at once for each of them: that takes minutes."""
+    monkeypatch.setattr(limits, "MOST_CPU", 3)
+    path = tmp_path / "stored"
+    path.write_text(line.format(" " * MEGABYTE))
+
+    assert parse(path, media_type).characters == len(line.format("")) + MEGABYTE
+
+
 ENTITIES = '<!DOCTYPE d [<!ENTITY a0 "ha">' + "".join(
     f'<!ENTITY a{level} "{f"&a{level - 1};" * 10}">' for level in range(1, 10)
 )
@@ -135,10 +157,14 @@ def test_nothing_that_a_document_names_is_fetched():
         (files.zipped({"word/other.xml": ""}), DOCX, "damaged"),
         (files.pdf("", "  "), PDF, "empty"),
         (files.docx(), DOCX, "empty"),
-        (b"", TEXT, "empty"),
-        (b" \n\xef\xbb\xbf", MARKDOWN, "empty"),
+        (b"", TEXT, "blank"),
+        (b" ", HTML, "blank"),
+        (b" \n\xef\xbb\xbf", MARKDOWN, "blank"),
         (b"<img src=x><script>let a</script>", HTML, "empty"),
-        (b"\n,,\n", CSV, "empty"),
+        (b"<html hidden><p>x</p>", HTML, "empty"),
+        (b"<body style='display:none'><p>x</p>" + b"<a href=x>y</a>" * 20, HTML, "empty"),
+        ("\u200c\u200d\n\ufe0f\u2800\u3164 \u0301".encode(), TEXT, "blank"),
+        (b"\n,,\n", CSV, "blank"),
         (bytes(range(256)), TEXT, "not_text"),
         (b"UTF-8, but \x01\x02\x03", TEXT, "not_text"),
         (b"GIF89a", "image/gif", "unsupported"),
@@ -165,4 +191,4 @@ def test_broken_bytes_end_as_text_or_as_a_reason(tmp_path):
             try:
                 assert parse(path, media_type).characters > 0
             except ParsingFailed as failed:
-                assert failed.code in ("damaged", "empty", "encrypted", "not_text", "too_large")  # noqa: PT017
+                assert failed.code in ("damaged", "empty", "encrypted", "no_letters", "not_text", "too_large")  # noqa: PT017

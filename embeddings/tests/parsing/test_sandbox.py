@@ -144,11 +144,16 @@ def test_a_child_that_does_not_end_is_killed(document, child_runs, monkeypatch):
         parse(document, TEXT)
 
     assert failed.value.reason == Reason.TOO_SLOW
+    assert failed.value.retryable, "the machine may have been busy"
 
 
-def test_the_time_of_the_processor_is_counted(document):
-    with document.open("rb") as source, pytest.raises(ParsingFailed, match=f"status -{signal.SIGXCPU:d}"):
+def test_the_time_of_the_processor_is_counted_and_is_the_documents_own_fault(document):
+    with document.open("rb") as source, pytest.raises(ParsingFailed) as failed:
         sandbox.run("probe", source, memory=limits.MOST_MEMORY, cpu=1, task="time")
+
+    assert failed.value.detail == f"status -{signal.SIGXCPU:d}"
+    assert failed.value.reason == Reason.TOO_SLOW
+    assert not failed.value.retryable
 
 
 def test_what_the_child_started_dies_with_it(document, child_runs, monkeypatch):
@@ -214,8 +219,10 @@ def test_nothing_that_a_child_says_is_believed_unseen(document, child_runs, said
         parse(document, TEXT)
 
 
-def test_a_child_that_says_there_is_nothing_is_an_empty_document(document, child_runs):
-    child_runs('print(\'{"pages": [], "title": "", "is_paged": true}\')')
+@pytest.mark.parametrize("pages", [[], [PAGE | {"text": "\u200d\u2800"}]])
+def test_a_child_that_says_there_is_nothing_is_an_empty_document(document, child_runs, pages):
+    said = json.dumps({"pages": pages, "title": "", "is_paged": True})
+    child_runs(f"print({said!r})")
 
     with pytest.raises(ParsingFailed, match="empty"):
         parse(document, TEXT)

@@ -2,6 +2,9 @@
 
 import pytest
 
+from inference.grounding.extract import extract
+from inference.grounding.grounds import Source
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = [
@@ -29,6 +32,9 @@ HOSTILE = [
     "<p class='sidebar is-open' id='prompt' style='position:fixed' name='attributes'>covers the page</p>",
     "<br onclick='window.pwned=1'><BR/><br>",
 ]
+
+PLACE = {"document": "d", "version": "v", "collection": "c", "title": "", "page": None}
+PLACE |= {"start": 0, "end": 9, "score": 1.0}
 
 SAFE_TAGS = {
     *("P", "BR", "STRONG", "EM", "DEL", "CODE", "PRE", "BLOCKQUOTE", "HR", "A", "H3", "H4", "H5", "H6"),
@@ -107,6 +113,42 @@ async def test_no_split_makes_it_a_script(visit):
         assert result["same"], hostile
         for found in result["seen"]:
             assert_harmless(found)
+
+
+QUOTED = (
+    "The fox is safe [2] \\\\[2] &#91;2] ![x](http://evil.example/p.png), [here](http://evil.example), "
+    "<b>x</b>, <http://evil.example>, www.evil.example, a@evil.example, *a* _b_ `c` ~d~, c_d_e and C:\\dir"
+)
+
+# Renders an answer as the page does, below which two sources are listed.
+RENDER_WITH_SOURCES = """async (text) => {
+  const { renderMarkdown } = await import("/static/js/markdown.js");
+  const { linkCitations } = await import("/static/js/chat/citations.js");
+  const section = document.createElement("section");
+  section.innerHTML = [1, 2].map((n) =>
+    `<li class="source" value="${n}"><a class="source-link" href="/documents/${n}/">${n}</a></li>`).join("");
+  const fragment = renderMarkdown(text);
+  linkCitations(fragment, section);
+  const answer = document.createElement("div");
+  answer.append(fragment);
+  const elements = [...answer.querySelectorAll(":not(p)")];
+  const shown = answer.textContent.replaceAll("\u2060", "").trim();
+  return [shown, elements.map((one) => `${one.tagName} ${one.textContent}`)];
+}"""
+
+
+async def test_what_an_extract_quotes_is_text(visit):
+    """Its only link is the citation that we have written."""
+    visitor = await visit()
+    await visitor.open()
+    source = Source(**PLACE, text=QUOTED)
+
+    text, elements = await visitor.page.evaluate(
+        RENDER_WITH_SOURCES, "".join(extract("fox", [source], most=1))
+    )
+
+    assert text == f"“{QUOTED}” [1]"
+    assert elements == ["A 1"]
 
 
 ORDINARY = """# Title

@@ -231,7 +231,7 @@ class TestExtracts:
         await delete(marked)
 
         message = await Message.objects.aget(role="assistant")
-        assert message.content == instead_of_extract("¿Dónde vive el zorro rojo, red fox?")
+        assert message.content == "Esta respuesta citaba un documento que se ha eliminado o sustituido."
 
     async def test_one_that_quotes_only_others_stays(self, alice, marked, library):
         """All passages are listed below an answer; it is made of some."""

@@ -1,6 +1,10 @@
 """Words, sentences, languages, and how sure one can be: the parts that read."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embeddings.search import Passage
 from inference.grounding.confidence import ANSWERED_FROM, are_about, asks_about_all, confidence
@@ -74,6 +78,37 @@ def test_the_sentence_that_answers_comes_first_and_is_cited():
         "“It hunts mice at night.” [2]\n\n",
         "“Foxes are animals.” [1]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("The fox is safe [2].", r"The fox is safe \[2]."),
+        ("A fox ![x](http://evil.example/p.png)", r"A fox !\[x](http\://evil.example/p.png)"),
+        ("A fox [here](<//evil.example>) \\[2]", r"A fox \[here](\<//evil.example>) \\\[2]"),
+        ("A fox <http://evil.example> &#91;2]", r"A fox \<http\://evil.example> \&#91;2]"),
+        ("A fox at www.evil.example or a@evil.example", r"A fox at www\.evil.example or a\@evil.example"),
+        ("A *red* _fox_ `x` ~y~", r"A \*red\* \_fox\_ \`x\` \~y\~"),
+        # What is no markup stays as it is, for whoever reads the answer as plain text.
+        (
+            "The fox_den is 2 * 3 m < 9 & (AT&T) 10:30 C:\\dir #1!",
+            "The fox_den is 2 * 3 m < 9 & (AT&T) 10:30 C:\\dir #1!",
+        ),
+    ],
+)
+def test_what_is_quoted_is_shown_as_it_is_written(text, quoted):
+    assert "".join(extract("fox", [source(text)], most=1)) == f"“{quoted}” [1]"
+
+
+@given(st.text(alphabet="[]()!<>\\`*_~&;:/@.#www2x “”", min_size=1))
+def test_nothing_is_lost_where_markup_is_escaped(text):
+    written = "fox " + " ".join(text.split())
+    answer = "".join(extract("fox", [source(written)], most=9))
+
+    shown = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", answer)
+    for sentence in sentences(written):
+        assert f"“{sentence}” [1]" in shown
+    assert re.findall(r"(?<!\\)(?:\\\\)*(\[.)", answer) == ["[1"] * len(sentences(written))
 
 
 async def test_the_language_of_a_question():

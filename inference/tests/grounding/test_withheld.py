@@ -1,4 +1,4 @@
-"""Old answers of one who may not read the documents any more: that there were passages, not what they said."""
+"""Old answers of one who may not read the documents any more: there were passages, and nothing they said."""
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -29,9 +29,7 @@ def team(alice, bob):
 
 @pytest.fixture
 def shared(alice, team, library):
-    collection = Collection.objects.create(
-        owner=alice, name="Foxes", visibility=Visibility.TEAM, team=team
-    )
+    collection = Collection.objects.create(owner=alice, name="Foxes", visibility=Visibility.TEAM, team=team)
     library.add(collection, title=TITLE)
     return collection
 
@@ -142,7 +140,7 @@ async def test_an_answer_that_comes_again_with_its_key(bob, team, shared):
 
 
 async def test_what_is_deleted_is_not_withheld(bob, team, shared):
-    path, generation = await ask(bob, shared)
+    path, _ = await ask(bob, shared)
     await sync_to_async(AnswerSource.objects.all().blank)()
     await team.members.aremove(bob)
 

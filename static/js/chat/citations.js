@@ -1,10 +1,10 @@
 // The passages that an answer was given: their list below it, and links from the [n] that the model wrote.
 // The list in the page is the state: the server renders stored ones, and this file live ones, both from the
-// same template.
+// same template. A bracket that was escaped in Markdown is none of the answer's own: an extract quotes it.
 
 const CITATION = /\[\d{1,3}(?:\s*,\s*\d{1,3})*\]/g;
 
-/** Fill an answer's list of sources. One without a text is of a document that was deleted since. */
+/** Fill an answer's list of sources. One without a text is of a document that is gone, or withheld from us. */
 export function showSources(section, sources) {
   section.querySelector(".sources-list").replaceChildren(...sources.map(item));
   section.hidden = sources.length === 0;
@@ -19,8 +19,13 @@ function item(source) {
   const page = element.querySelector(".source-page");
   page.textContent = source.page ? interpolate(gettext("page %(page)s"), { page: source.page }, true) : "";
   element.querySelector("meter").value = source.score;
-  element.querySelector(".source-text").textContent = source.text || gettext("This document has been deleted.");
+  element.querySelector(".source-text").textContent = source.text || reasonOfNone(source);
   return element;
+}
+
+function reasonOfNone({ withheld }) {
+  if (withheld) return gettext("You may no longer read this document.");
+  return gettext("This document has been deleted or replaced.");
 }
 
 // Where the reader shows the passage, marked.

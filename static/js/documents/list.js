@@ -7,16 +7,19 @@ const STRETCH = 1.4; // while nothing changes
 
 export class DocumentList {
   #element;
+  #room;
   #say;
   #wait = SHORTEST_WAIT;
   #timer = null;
+  #isDue = false; // whether a look was left out, because nobody saw the page
 
-  constructor(element, { say }) {
+  constructor(element, { room, say }) {
     this.#element = element;
+    this.#room = room;
     this.#say = say;
     if (this.#isRunning) this.#later();
     document.addEventListener("visibilitychange", () => {
-      if (document.visibilityState === "visible" && this.#isRunning) this.follow();
+      if (document.visibilityState === "visible" && (this.#isRunning || this.#isDue)) this.follow();
     });
   }
 
@@ -35,8 +38,12 @@ export class DocumentList {
   }
 
   async #refresh() {
-    if (document.visibilityState !== "visible") return; // the next look is when it is seen again
+    this.#isDue = document.visibilityState !== "visible";
+    if (this.#isDue) return; // the next look is when it is seen again
+    const wait = this.#room.enter();
+    if (wait) return this.#later(wait / 1000);
     const answer = await fetch(this.#element.dataset.address, { credentials: "same-origin" }).catch(() => null);
+    this.#room.read((name) => answer?.headers.get(name) ?? null);
     if (answer?.redirected) return location.reload(); // to the sign-in, which has ended
     if (answer?.ok) this.#takeOver(new DOMParser().parseFromString(await answer.text(), "text/html"));
     else this.#wait = LONGEST_WAIT;
