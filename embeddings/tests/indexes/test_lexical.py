@@ -1,7 +1,7 @@
 """The index of words."""
 
 import re
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -120,9 +120,12 @@ def test_it_outlives_the_process(tmp_path):
     assert (dict(again.held()), found(again, "dogs")) == ({version: 1}, [2])
 
 
-@pytest.mark.parametrize("pattern", ["*.term", "*.idx", "*.fast", "meta.json"])
+FILES = ["*.term", "*.idx", "*.pos", "*.fast", "*.fieldnorm", "*.store", "*.del", "meta.json"]
+
+
+@pytest.mark.parametrize("pattern", FILES)
 def test_a_damaged_file_makes_it_start_anew(tmp_path, pattern):
-    index_of("a cat", folder=tmp_path)
+    filled_twice(tmp_path)
     path = next(tmp_path.rglob(pattern))
     content = bytearray(path.read_bytes())
     content[1] ^= 0xFF
@@ -131,15 +134,14 @@ def test_a_damaged_file_makes_it_start_anew(tmp_path, pattern):
     assert dict(LexicalIndex(tmp_path).held()) == {}
 
 
-@pytest.mark.parametrize(
-    "pattern", ["*.term", "*.idx", "*.pos", "*.fast", "*.fieldnorm", "*.store", "*.del", "meta.json"]
-)
+@pytest.mark.parametrize("pattern", FILES)
 def test_a_missing_file_makes_it_start_anew(tmp_path, pattern):
     filled_twice(tmp_path)
     next(tmp_path.rglob(pattern)).unlink()
 
     again = LexicalIndex(tmp_path)
     assert (dict(again.held()), found(again, "cat")) == ({}, [])
+    assert not list(tmp_path.rglob("*.idx"))  # What nobody would remove any more.
     again.change(add=[Text(uuid4(), "en", [(1, "a bird")])])
     assert found(LexicalIndex(tmp_path), "birds") == [1]
 
@@ -152,11 +154,15 @@ def test_a_list_of_files_that_says_nothing_makes_it_start_anew(tmp_path, content
     assert dict(LexicalIndex(tmp_path).held()) == {}
 
 
-def test_files_that_are_whole_but_do_not_fit_make_it_start_anew(tmp_path):
-    filled_twice(tmp_path / "one")
-    filled_twice(tmp_path / "other")
-    other = next((tmp_path / "other").rglob("*.fast"))
-    other.replace(next((tmp_path / "one").rglob("*.term")))
+@pytest.mark.parametrize("other", ["*.fast", "*.term"])
+def test_files_that_are_whole_but_do_not_fit_make_it_start_anew(tmp_path, other):
+    for name, count in (("one", 3), ("other", 300)):
+        texts = [Text(UUID(int=at), "en", [(at, f"cat {at}")]) for at in range(count)]
+        index = LexicalIndex(tmp_path / name)
+        index.change(add=texts)
+        index.change(remove=[UUID(int=0)])
+    path = next((tmp_path / "one").rglob("*.term"))
+    next((tmp_path / "other").rglob(other)).replace(path)
 
     assert dict(LexicalIndex(tmp_path / "one").held()) == {}
 
