@@ -31,17 +31,18 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def append(self, event: Event) -> Numbered:
-        numbered = Numbered(self._name, len(self._kept), event)
+    def append(self, event: Event) -> None:
         self._kept.append(event.text if isinstance(event, Delta) else event)
         self.ended = is_last(event)
         if self._waiting:
             waiting, self._waiting = self._waiting, set()
             for reader in waiting:
                 _wake(reader)
-        return numbered
 
-    def _behind(self, position: int) -> list[Numbered]:
+    def newest(self) -> Numbered:
+        return self.behind(len(self._kept) - 1)[0]
+
+    def behind(self, position: int) -> list[Numbered]:
         """The events from `position` on."""
         return [
             Numbered(self._name, seq, Delta(kept) if isinstance(kept, str) else kept)
@@ -57,7 +58,7 @@ class EventLog:
         with _Ticks(tick) as ticks:
             while True:
                 if position < len(self._kept):
-                    ready = self._behind(position)
+                    ready = self.behind(position)
                     position += len(ready)
                     yield ready
                     continue  # What came while the reader was busy with these waits for nobody.

@@ -49,7 +49,9 @@ async def _start(ask: Ask) -> tuple[Turn, asyncio.Future[SiteError | None]]:
 
 async def _write(turn: Turn, log_of_answer: EventLog, opened: asyncio.Future[SiteError | None]) -> None:
     def tell(event: Event) -> None:
-        event_mirror.append(log_of_answer.append(event))
+        log_of_answer.append(event)
+        if event_mirror.is_on:
+            event_mirror.append(log_of_answer.newest())
         if not opened.done():
             opened.set_result(None)
 

@@ -193,16 +193,18 @@ class LiveAnswers:
 
     async def _save_all(self, answers: list[LiveAnswer]) -> None:
         for start in range(0, len(answers), SAVED_AT_ONCE):
-            some = [
-                answer for answer in answers[start : start + SAVED_AT_ONCE] if answer.generation.pk in self
-            ]
-            self._saving = asyncio.ensure_future(database_sync_to_async(_save)(some))
-            try:
-                for generation_id in await self._saving:
-                    self.stop(generation_id)
-            finally:
-                self._saving = None
+            some = answers[start : start + SAVED_AT_ONCE]
+            if there := [answer for answer in some if answer.generation.pk in self]:
+                await self._save_some(there)
             await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _save_some(self, answers: list[LiveAnswer]) -> None:
+        self._saving = asyncio.ensure_future(database_sync_to_async(_save)(answers))
+        try:
+            for generation_id in await self._saving:
+                self.stop(generation_id)
+        finally:
+            self._saving = None
 
 
 def _save(answers: list[LiveAnswer]) -> list[UUID]:

@@ -45,8 +45,12 @@ class EventMirror:
         self._writer: asyncio.Task[None] | None = None
         self._ending = False
 
+    @property
+    def is_on(self) -> bool:
+        return bool(self._url)
+
     def append(self, numbered: Numbered) -> None:
-        if not self._url:
+        if not self.is_on:
             return
         if self._writer is None or self._writer.done():
             self._news, self._ending = asyncio.Event(), False

@@ -1,7 +1,7 @@
 """Server-sent events: an answer followed over HTTP, resumable by its last event's number."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
@@ -11,26 +11,13 @@ from inference.events import Numbered, is_last
 from inference.generations import follow_bursts
 from inference.models import Generation
 from llmsite.core.errors import InvalidInput
+from llmsite.core.event_stream import EventStream
 
 # A browser's EventSource uses `error` for a lost connection, so ours needs another name.
 _NAMES = {"error": "failure"}
 _HEARTBEAT = b": keep-alive\n\n"
 _SIGNED_OUT = b": the sign-in has ended\n\n"
 HEARTBEAT_SECONDS = 15.0
-
-
-class EventStream(StreamingHttpResponse):
-    """A stream whose chunks are bytes as they come; Django's own passes each through two more generators."""
-
-    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        super().__init__(chunks, content_type="text/event-stream")
-        # `no-transform` and the next header keep proxies from gathering the pieces into one lump.
-        self["Cache-Control"] = "no-cache, no-transform"
-        self["X-Accel-Buffering"] = "no"
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._chunks)
 
 
 def event_stream(generation: Generation, credential: Credential, *, after: int = -1) -> StreamingHttpResponse:

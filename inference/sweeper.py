@@ -46,26 +46,35 @@ class Sweeper:
     async def sweep(self) -> int:
         """Look once; returns how many answers were interrupted. Call it every few seconds."""
         try:
-            rows = await database_sync_to_async(list)(Generation.objects.running().to_tell())
+            beats = await database_sync_to_async(_beats)()
         except Exception:
             self._seen.clear()
             raise
-        others = [row for row in rows if row.pk not in live_answers]
-        silent = [row for row in others if self._is_silent(row)]
-        self._seen = {row.pk: self._seen[row.pk] for row in others}
-        interrupted = sum([await _interrupt(row) for row in silent])
+        others = {pk: beat for pk, beat in beats.items() if pk not in live_answers}
+        silent = [pk for pk, beat in others.items() if self._is_silent(pk, beat)]
+        self._seen = {pk: self._seen[pk] for pk in others}
+        interrupted = sum([await _interrupt(pk) for pk in silent])
         await database_sync_to_async(_settle_abandoned)()
         return interrupted
 
-    def _is_silent(self, row: Generation) -> bool:
-        seen = self._seen.get(row.pk)
-        if seen is None or seen.heartbeat_at != row.heartbeat_at:
-            seen = self._seen[row.pk] = _Seen(row.heartbeat_at, self._clock())
+    def _is_silent(self, pk: UUID, beat: datetime) -> bool:
+        seen = self._seen.get(pk)
+        if seen is None or seen.heartbeat_at != beat:
+            seen = self._seen[pk] = _Seen(beat, self._clock())
         return self._clock() - seen.since >= SILENCE_SECONDS
 
 
-async def _interrupt(generation: Generation) -> bool:
+def _beats() -> dict[UUID, datetime]:
+    """The last signs of life of all running answers, without their texts: there may be hundreds."""
+    return dict(Generation.objects.running().values_list("pk", "heartbeat_at"))
+
+
+async def _interrupt(pk: UUID) -> bool:
     """End an answer with all that its process told anybody, which may be more than it had saved."""
+    rows = Generation.objects.running().to_tell().filter(pk=pk)
+    generation = await database_sync_to_async(rows.first)()
+    if generation is None:
+        return False
     text, lengths = generation.message.content, generation.delta_lengths
     pieces = await event_mirror.pieces(generation.pk)
     if len(pieces) > len(lengths):

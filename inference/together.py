@@ -19,9 +19,9 @@ from inference.ask import Ask
 from inference.events import Event, Failed, Started, ToolCallPiece, is_last
 from inference.pipeline import Completion, complete, stream
 from inference.providers.base import ChatMessage, ToolCall
-from inference.sse import EventStream
 from llmsite.core.background import spawn
 from llmsite.core.errors import NotSignedIn, SiteError
+from llmsite.core.event_stream import EventStream
 from llmsite.core.logs import request_id
 from llmsite.core.patience import Patience
 

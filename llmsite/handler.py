@@ -12,7 +12,7 @@ by the code that wants them, so that nobody unknown makes the site write them do
 import asyncio
 import io
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import IO, Any, cast
 
@@ -26,6 +26,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix
 
+from llmsite.core.event_stream import EventStream
 from llmsite.core.late_body import LateBody
 from llmsite.core.paths import takes_files
 
@@ -97,15 +98,22 @@ class SiteHandler(ASGIHandler):
         return response
 
     async def send_response(self, response: HttpResponseBase, send: Send) -> None:
-        """As Django's, but an answer that is whole and small goes out in one piece."""
-        if response.streaming or response.cookies or len(response.content) > self.chunk_size:  # type: ignore[attr-defined]
+        """As Django's, but what is small goes out as it is: an answer in one piece, a stream in its own."""
+        is_large = not response.streaming and len(response.content) > self.chunk_size  # type: ignore[attr-defined]
+        if response.cookies or is_large or (response.streaming and not isinstance(response, EventStream)):
             await super().send_response(response, send)
             return
         # What their items() gives is looked up name by name.
         pairs = response.headers._store.values()
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": response.content})  # type: ignore[attr-defined]
+        if isinstance(response, EventStream):
+            async with aclosing(aiter(response)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body"})
+        else:
+            await send({"type": "http.response.body", "body": response.content})  # type: ignore[attr-defined]
 
 
 def _has_files(scope: Mapping[str, Any]) -> bool:

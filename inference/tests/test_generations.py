@@ -10,7 +10,7 @@ from django.test import AsyncClient
 from django.utils import timezone
 
 from conftest import bearer
-from inference import generations
+from inference import generations, live
 from inference.ask import Ask
 from inference.event_log import event_logs
 from inference.live import live_answers
@@ -199,6 +199,24 @@ async def test_the_beat_saves_what_there_is(alice, models):
     await ended(turn)
 
 
+async def test_the_beat_saves_some_at_a_time(alice, models, monkeypatch):
+    """So that no token waits for the saving of hundreds of answers."""
+    rows = [await left_behind(alice, status="streaming") for _ in range(5)]
+    saved = []
+    monkeypatch.setattr(live, "SAVED_AT_ONCE", 2)
+    monkeypatch.setattr(
+        live, "_save", lambda answers: saved.append([one.generation.pk for one in answers]) or []
+    )
+    answers = live.LiveAnswers()
+    running = [live.LiveAnswer(row) for row in rows]
+    answers._answers = {one.generation.pk: one for one in running[:4]}
+
+    await answers._save_all(running)
+
+    # The last one has ended meanwhile.
+    assert saved == [[rows[0].pk, rows[1].pk], [rows[2].pk, rows[3].pk]]
+
+
 async def refuse(*args):
     raise AssertionError("the row was read")
     yield
@@ -239,6 +257,12 @@ async def test_the_sweep_ends_what_a_dead_process_left(alice, models):
     ]
     assert [event["type"] for event in events] == ["started", "delta", "delta", "error"]
     assert "".join(event.get("text", "") for event in events) == "Half an ans"
+
+
+async def test_the_sweep_reads_no_texts_of_those_that_live(alice, models, monkeypatch):
+    await left_behind(alice, status="streaming")
+    monkeypatch.setattr(type(Generation.objects.all()), "to_tell", None)
+    assert await Sweeper().sweep() == 0
 
 
 async def test_neither_own_answers_nor_foreign_clocks_look_dead(alice, models):

@@ -31,7 +31,8 @@ def generation(transactional_db, alice):
 
 
 async def mirror(log, text):
-    event_mirror.append(log.append(Delta(text)))
+    log.append(Delta(text))
+    event_mirror.append(log.newest())
     await event_mirror.flush()
 
 
