@@ -134,7 +134,7 @@ async def visit(browser: Browser, site: Site, cookies: list[dict[str, str]]) -> 
 
     yield make
     for visitor in visitors:
-        # What a test answers in the site's place must not outlive its page: its error would be another test's.
+        # What a test answers in the site's place must not outlive its page, or fail in another test.
         await visitor.page.unroute_all(behavior="ignoreErrors")
         await visitor.context.close()
     assert [problem for visitor in visitors for problem in visitor.problems] == []
