@@ -5,7 +5,6 @@ caller's rights and on the models' rows, so it is kept only while all three are 
 caller's are read anew every few seconds, the models' twice a second (accounts.recent, inference.catalogue).
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -21,29 +20,28 @@ _PLAIN = Shape()
 
 
 class RecentQuestions(Generic[T]):
-    """What questions came to, the one that nobody has asked for the longest time first."""
+    """What questions came to since the models' rows were last read; all of it goes when they are again."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, tuple[Ask, Snapshot, T]] = OrderedDict()
+        self._models: Snapshot | None = None
+        self._kept: dict[Hashable, tuple[Ask, T]] = {}
 
     def find(self, ask: Ask, models: Snapshot) -> T | None:
         """What `keep` was given for the same words, caller and models; None for anything else."""
+        if models is not self._models:
+            self._models, self._kept = models, {}
+            return None
         name = _name(ask)
         if name is None or (found := self._kept.get(name)) is None:
             return None
-        kept, snapshot, made = found
-        if snapshot is not models or kept.user is not ask.user or kept.api_key is not ask.api_key:
-            return None
-        self._kept.move_to_end(name)
-        return made
+        kept, made = found
+        return made if kept.user is ask.user and kept.api_key is ask.api_key else None
 
     def keep(self, ask: Ask, models: Snapshot, made: T) -> None:
+        """Behind `find`, which has looked at the models; what comes when it is full is not kept."""
         name = _name(ask)
-        if name is None:
-            return
-        self._kept[name] = ask, models, made
-        if len(self._kept) > MOST:
-            self._kept.popitem(last=False)
+        if name is not None and models is self._models and (name in self._kept or len(self._kept) < MOST):
+            self._kept[name] = ask, made
 
 
 def _name(ask: Ask) -> Hashable:

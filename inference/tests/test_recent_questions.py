@@ -20,6 +20,7 @@ ASK = Ask(user=ALICE, api_key=KEY, door="rest", prompt="Hello?", request_id="fir
 @pytest.fixture
 def recent():
     questions = RecentQuestions[str]()
+    assert questions.find(ASK, MODELS) is None
     questions.keep(ASK, MODELS, "ready")
     return questions
 
@@ -49,8 +50,16 @@ def test_another_question_or_a_caller_who_was_read_anew_is_not(recent, change):
     assert recent.find(replace(ASK, **change), MODELS) is None
 
 
-def test_nor_is_one_to_models_that_were_read_anew(recent):
+def test_nothing_is_there_any_more_when_the_models_were_read_anew(recent):
     assert recent.find(ASK, Snapshot({})) is None
+    assert recent.find(ASK, MODELS) is None, "nor is it kept in memory"
+
+
+def test_what_was_made_ready_for_other_models_meanwhile_is_not_kept(recent):
+    newer = Snapshot({})
+    recent.find(ASK, newer)
+    recent.keep(ASK, MODELS, "ready")
+    assert recent.find(ASK, newer) is None
 
 
 @pytest.mark.parametrize(
@@ -68,14 +77,14 @@ def test_nor_is_one_to_models_that_were_read_anew(recent):
 )
 def test_what_depends_on_more_than_its_words_is_never_kept(change):
     questions, ask = RecentQuestions[str](), replace(ASK, **change)
+    questions.find(ask, MODELS)
     questions.keep(ask, MODELS, "ready")
     assert questions.find(ask, MODELS) is None
 
 
-def test_the_one_that_nobody_has_asked_for_the_longest_time_goes_first(recent):
-    for number in range(MOST - 1):
+def test_there_are_only_so_many(recent):
+    for number in range(MOST):
         recent.keep(replace(ASK, prompt=str(number)), MODELS, "ready")
     assert recent.find(ASK, MODELS)
-    recent.keep(replace(ASK, prompt="one more"), MODELS, "ready")
-    assert recent.find(ASK, MODELS)
-    assert recent.find(replace(ASK, prompt="0"), MODELS) is None
+    assert recent.find(replace(ASK, prompt=str(MOST - 2)), MODELS)
+    assert recent.find(replace(ASK, prompt=str(MOST - 1)), MODELS) is None
