@@ -53,6 +53,8 @@ INSTALLED_APPS = [
     "accounts",
     "embeddings",
     "inference",
+    "feedback",
+    "training",
     "llmsite",
 ]
 if "runserver" in sys.argv or "pytest" in sys.modules:

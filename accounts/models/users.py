@@ -32,6 +32,14 @@ class User(AbstractUser):
         help_text=_("In millionths of the site's currency; empty: no limit."),
     )
 
+    training_consent_at = models.DateTimeField(
+        _("allows training since"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Empty: nothing that they write is trained on."),
+    )
+
     class Meta(AbstractUser.Meta):
         permissions = [
             ("curate", _("Can review feedback")),

@@ -85,6 +85,9 @@ class Generation(models.Model):
     requested_model = models.CharField(
         _("model that was asked"), max_length=100, blank=True, help_text=_("Where another one answered.")
     )
+    adapter = models.CharField(
+        _("adapter"), max_length=200, blank=True, help_text=_("What the model had learned, where it had.")
+    )
     attempts = models.JSONField(_("models that failed before"), default=list, blank=True)
     cache = models.CharField(_("cache"), max_length=10, blank=True)
     parameters = models.JSONField(_("parameters"), default=dict)

@@ -27,10 +27,11 @@ def _tell() -> None:
 
 
 class Version(models.Model):
-    """How often `name` has changed: the rows of models, or how often the cache was cleared."""
+    """How often `name` has changed: the rows of a kind, or how often the cache was cleared."""
 
     MODELS = "models"
     CACHE = "cache"
+    VERIFIED = "verified"
 
     name = models.CharField(_("name"), max_length=30, primary_key=True)
     number = models.PositiveBigIntegerField(_("number"), default=0)
