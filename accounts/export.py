@@ -25,6 +25,7 @@ PROFILE = (
     "is_superuser",
     "rate_limit",
     "monthly_budget_micro",
+    "training_consent_at",
 )
 SIGN_IN = ("user_agent", "created_at", "last_used_at", "revoked_at")
 API_KEY = (

@@ -20,6 +20,7 @@ pages = [
     path("account/sessions/<uuid:pk>/end/", account.end_session, name="session-end"),
     path("account/keys/", account.add_key, name="key-add"),
     path("account/keys/<int:pk>/revoke/", account.revoke, name="key-revoke"),
+    path("account/training/", account.change_consent, name="training-consent"),
     path("account/download/", account.download, name="data-download"),
     path("account/delete/", account.delete, name="account-delete"),
 ]

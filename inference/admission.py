@@ -88,6 +88,13 @@ def _who_answers(question: Question) -> dict[str, Any]:
     return {"model_alias": model.alias, "provider": model.provider}
 
 
+def _cache_key(question: Question, hit: CachedHit | None) -> str:
+    """Where the answer comes from, or where it will be kept; empty for one that is not."""
+    if hit is not None:
+        return hit.answer.key
+    return question.lookup.key if question.lookup else ""
+
+
 def new_conversation(question: Question, now: datetime, **values: Any) -> Conversation:
     """The row of a conversation that this question begins."""
     ask = question.ask
@@ -120,7 +127,7 @@ def _store(question: Question, hit: CachedHit | None) -> Turn:
         parent = user_message = Message.objects.create(
             conversation=conversation, parent=parent, role=Role.USER, content=ask.prompt, created_at=now
         )
-    generation = new_generation(question)
+    generation = new_generation(question, cache_key=_cache_key(question, hit))
     generation.message = Message.objects.create(conversation=conversation, parent=parent, role=Role.ASSISTANT)
     generation.save(force_insert=True)
     question = _store_sources(question, generation)

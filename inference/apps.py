@@ -18,6 +18,7 @@ class InferenceConfig(AppConfig):
             "inference.change_chatmodelconfig",
             "inference.view_generation",
         )
+        roles.contribute(roles.CURATOR, "inference.view_verifiedanswer")
         roles.contribute(roles.ADMIN, "inference.view_conversation", "inference.read_others_conversations")
         erasure.register(personal_data.erase)
         deletion.register(forget_documents)

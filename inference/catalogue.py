@@ -1,21 +1,26 @@
 """The models as every question finds them, without a query: rows in memory, at most a second old.
 
+Which questions have a verified answer, and which answers have left the cache, is kept beside them, likewise.
+
 The table `Version` counts each change. A process that is busy reads those counters twice a second, beside
 its questions; one that was idle reads them before it answers. So a switch made anywhere is in force
 everywhere within `MOST_SECONDS`, and a question to a busy process costs neither a query nor a thread.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import UUID
 
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 
-from inference.models import ChatModelConfig, ModelFallback, Version
+from inference.models import ChatModelConfig, EvictedAnswer, ModelFallback, VerifiedAnswer, Version
+from inference.models.verified import Place
 from inference.models.versions import version_bumped
 from llmsite.core.background import in_any_thread, spawn
 from llmsite.core.errors import ModelNotFound
@@ -29,12 +34,14 @@ MOST_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The active models at one moment. Its rows are shared, and only read."""
+    """The active models and the verified answers' places at one moment. Its rows are shared and only read."""
 
     versions: Mapping[str, int]
     rows: Sequence[ChatModelConfig] = ()
     by_alias: Mapping[str, ChatModelConfig] = field(default_factory=dict)
     chains: Mapping[int, Sequence[ChatModelConfig]] = field(default_factory=dict)
+    verified: Mapping[Place, UUID] = field(default_factory=dict)
+    evicted: Mapping[str, float] = field(default_factory=dict)
 
     def named(self, alias: str | None, *, provider: str | None = None) -> ChatModelConfig:
         """As `ChatModelConfig.objects.named`. Raises ModelNotFound."""
@@ -76,6 +83,11 @@ class Catalogue:
             return self._snapshot
         return await asyncio.shield(self._refresh())
 
+    def has_evicted(self, key: str, *, created: float) -> bool:
+        """Whether what was kept under `key` at that Unix time was taken out of the cache since."""
+        evicted = self._snapshot.evicted if self._snapshot is not None else {}
+        return bool(evicted) and created <= evicted.get(key, -math.inf)
+
     def forget(self, **_kwargs: Any) -> None:
         """Read anew before the next question; what is being read just now may be old already."""
         self._generation += 1
@@ -112,15 +124,21 @@ def _read_snapshot(known: Snapshot | None) -> Snapshot:
     """What the database says now: the counters, and the rows where those have changed."""
     # The counters first: rows that are newer than their counter are only read once more.
     versions = Version.objects.numbers()
-    if known is not None and known.version(Version.MODELS) == versions.get(Version.MODELS, 0):
-        return Snapshot(versions, known.rows, known.by_alias, known.chains)
+
+    def is_known(name: str) -> bool:
+        return known is not None and known.version(name) == versions.get(name, 0)
+
+    verified = known.verified if known and is_known(Version.VERIFIED) else VerifiedAnswer.objects.places()
+    evicted = known.evicted if known and is_known(Version.EVICTED) else EvictedAnswer.objects.times()
+    if known is not None and is_known(Version.MODELS):
+        return replace(known, versions=versions, verified=verified, evicted=evicted)
     rows = list(ChatModelConfig.objects.active().order_by("alias"))
     by_pk = {row.pk: row for row in rows}
     chains: dict[int, list[ChatModelConfig]] = {}
     for link in ModelFallback.objects.order_by("model", "position"):
         if link.fallback_id in by_pk:
             chains.setdefault(link.model_id, []).append(by_pk[link.fallback_id])
-    return Snapshot(versions, rows, {row.alias: row for row in rows}, chains)
+    return Snapshot(versions, rows, {row.alias: row for row in rows}, chains, verified, evicted)
 
 
 catalogue = Catalogue()

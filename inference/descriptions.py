@@ -49,7 +49,7 @@ EVENTS = events(
 )
 
 ANSWER_HEADERS = {
-    "X-Llmsite-Cache": "Where the answer comes from: `hit-l1`, `hit-l2`, `hit-l3` or `miss`.",
+    "X-Llmsite-Cache": "Where the answer comes from: `hit-verified`, `hit-l1`, `hit-l2`, `hit-l3` or `miss`.",
     "X-Llmsite-Similarity": "With `hit-l3`, the cosine to the question that was answered before.",
     "X-Llmsite-Model": "The model that answers.",
     "X-Llmsite-Fallbacks": "How many models failed before it.",
@@ -69,7 +69,7 @@ LAST_EVENT_ID = OpenApiParameter(
     description="The number of the last event that you have.",
 )
 
-CacheLevel = Literal["l1", "l2", "l3"]
+CacheLevel = Literal["verified", "l1", "l2", "l3"]
 
 
 class Usage(TypedDict):

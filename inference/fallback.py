@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TypedDict
 
@@ -20,6 +21,7 @@ from inference.circuits import Deployment, Paused, Permit, circuits
 from inference.models import ChatModelConfig
 from inference.providers.base import ChatProvider, ChatRequest, Finished, ProviderEvent
 from inference.reactions import Reaction, may_have_cost, react, react_late
+from llmsite.core.background import spawn
 from llmsite.core.errors import (
     BudgetExhausted,
     NoProviderLeft,
@@ -73,119 +75,98 @@ class Answering:
     attempts: list[Attempt]
 
 
-async def answer_from(
-    candidates: AsyncGenerator[Candidate, None],
-) -> AsyncGenerator[Answering | ProviderEvent, None]:
-    """The events of the first candidate that answers, after one `Answering`.
+TakeItem = Callable[[Answering | ProviderEvent], object]
+"""Is given who answers, and then the events of the answer. It neither waits nor raises."""
 
-    Closing it closes the call upstream. A question that is at fault itself fails at once. Where nobody
+
+async def answer_from(candidates: AsyncGenerator[Candidate, None], take: TakeItem) -> None:
+    """Give `take` the events of the first candidate that answers, behind one `Answering`.
+
+    Cancelling it closes the call upstream. A question that is at fault itself fails at once. Where nobody
     answers, raises the failure of the first candidate that was called, or NoProviderLeft where all are
     paused.
     """
-    clock = asyncio.get_running_loop().time
-    chain = _Chain(deadline=clock() + settings.TOTAL_TIMEOUT)
-    async with chain:
-        candidate, event = await chain.begin(candidates)
-        yield Answering(candidate, chain.attempts)
-        try:
-            while True:
-                yield event
-                if isinstance(event, Finished):
-                    break
-                # A piece comes often: a look at the clock, where a timer for each would cost more. Silence
-                # is ended by the deadline between two pieces.
-                if clock() > chain.deadline:
-                    raise ProviderTimeout(provider=candidate.model.provider, phase="total")
-                event = await anext(chain.events)
-        except StopAsyncIteration:
-            return
-        except SiteError as error:
-            await circuits.failed(candidate.deployment, react_late(error), code=describe(error).code)
-            raise
-        await circuits.succeeded(candidate.deployment)
+    await _Chain(take, seconds=settings.TOTAL_TIMEOUT).run(candidates)
 
 
 class _Chain:
-    """The tries for one answer, and what became of them. Leaving it closes the call that is open."""
+    """The tries for one answer, and what became of them."""
 
-    events: AsyncGenerator[ProviderEvent, None]
-    """Of the last call that was made."""
-
-    def __init__(self, *, deadline: float) -> None:
-        self.deadline = deadline
-        self.attempts: list[Attempt] = []
+    def __init__(self, take: TakeItem, *, seconds: float) -> None:
+        self._take = take
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._attempts: list[Attempt] = []
         self._error: SiteError | None = None
         self._may_have_cost = False
         self._pauses: dict[str, float] = {}
 
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if hasattr(self, "events"):
-            await self.events.aclose()
-
-    async def begin(self, candidates: AsyncGenerator[Candidate, None]) -> tuple[Candidate, ProviderEvent]:
-        """The candidate that answers, and its first event."""
+    async def run(self, candidates: AsyncGenerator[Candidate, None]) -> None:
         async with aclosing(candidates):
             async for candidate in candidates:
-                if event := await self._ask(candidate):
-                    return candidate, event
+                if await self._ask(candidate):
+                    return
                 if self._left() <= 0:
                     break
         raise self._failure()
 
-    async def _ask(self, candidate: Candidate) -> ProviderEvent | None:
-        """The first event of the candidate's answer; None where the next one has to be asked."""
+    async def _ask(self, candidate: Candidate) -> bool:
+        """Whether the candidate has answered; else the next one has to be asked."""
         try:
             permit = await circuits.enter(candidate.deployment)
         except Paused as paused:
             self._pauses.setdefault(candidate.model.provider, paused.seconds)
             self._note(candidate, "paused", calls=0)
-            return None
+            return False
+        place = _Place(candidate.deployment, permit)
         try:
             # Only now is it known that this one is called.
             if candidate.charge is not None:
                 await candidate.charge()
-            return await self._tries(candidate, permit)
+            return await self._tries(candidate, place)
         except BudgetExhausted as exhausted:
             self._note(candidate, describe(exhausted).code, calls=0)
-            return None
+            return False
         finally:
-            await circuits.give_back(permit)
+            await place.give_back()
 
-    async def _tries(self, candidate: Candidate, permit: Permit) -> ProviderEvent | None:
+    async def _tries(self, candidate: Candidate, place: "_Place") -> bool:
         for calls in count(1):
+            call = _Call(candidate, self._take, begin=partial(self._begin, candidate, place, calls))
             try:
-                event = await self._call(candidate)
+                await self._run(call)
             except SiteError as error:
+                if call.has_begun:
+                    await circuits.failed(candidate.deployment, react_late(error), code=describe(error).code)
+                    raise
                 reaction = await self._judge(candidate, error)
                 wait = self._wait(reaction, calls)
                 if wait is None or not await self._may_ask_again(candidate, wait):
                     self._error = self._error or error
                     self._note(candidate, describe(error).code, calls=calls)
-                    return None
+                    return False
             else:
-                if permit.probes or calls > 1:
-                    # At the first piece, because the end may be minutes away.
+                if call.has_ended:
                     await circuits.succeeded(candidate.deployment)
-                return event
+                return True
         raise AssertionError("counting has no end")
 
-    async def _call(self, candidate: Candidate) -> ProviderEvent:
-        """One call, up to its first event."""
-        self.events = candidate.provider.stream(candidate.request)
-        provider = candidate.model.provider
+    def _begin(self, candidate: Candidate, place: "_Place", calls: int) -> None:
+        """The first piece of a call has come, and is about to be handed on."""
+        # The circuit is told now, because the end may be minutes away.
+        place.answers(after=calls)
+        self._take(Answering(candidate, self._attempts))
+
+    async def _run(self, call: "_Call") -> None:
+        """One call, up to its end. Raises also where it ends without an answer."""
+        candidate, provider = call.candidate, call.candidate.model.provider
         try:
-            async with asyncio.timeout_at(self.deadline):
-                event = await anext(self.events)
+            async with asyncio.timeout_at(self._deadline):
+                await candidate.provider.stream(candidate.request, call.take)
         except TimeoutError:
             raise ProviderTimeout(provider=provider, phase="total") from None
-        except StopAsyncIteration:
-            raise ProviderError(provider=provider, status=200, detail="no event at all") from None
-        if _is_empty(event) and not candidate.request.stop:
-            raise ProviderError(provider=provider, status=200, detail="an empty answer")
-        return event
+        if not call.has_begun:
+            detail = "an empty answer" if call.has_ended else "no event at all"
+            raise ProviderError(provider=provider, status=200, detail=detail)
 
     async def _judge(self, candidate: Candidate, error: SiteError) -> Reaction:
         """Count the error where it belongs. Raises it where the question itself is at fault."""
@@ -227,13 +208,57 @@ class _Chain:
         return error
 
     def _left(self) -> float:
-        return self.deadline - asyncio.get_running_loop().time()
+        return self._deadline - asyncio.get_running_loop().time()
 
     def _note(self, candidate: Candidate, code: str, *, calls: int) -> None:
         model = candidate.model
-        self.attempts.append(Attempt(model=model.alias, provider=model.provider, code=code, calls=calls))
+        self._attempts.append(Attempt(model=model.alias, provider=model.provider, code=code, calls=calls))
 
 
-def _is_empty(first: ProviderEvent) -> bool:
-    """Whether an answer ends where it begins and claims to be whole, as behind a stop string it may."""
-    return isinstance(first, Finished) and first.finish_reason == "stop"
+class _Call:
+    """What has come of one call. Nothing of it is handed on before its first piece."""
+
+    def __init__(self, candidate: Candidate, take: TakeItem, *, begin: Callable[[], None]) -> None:
+        self.candidate = candidate
+        self.has_begun = False
+        self.has_ended = False
+        self._take = take
+        self._begin = begin
+
+    def take(self, event: ProviderEvent) -> None:
+        if isinstance(event, Finished):
+            self.has_ended = True
+            if not self.has_begun and self._is_empty(event):
+                return
+        if not self.has_begun:
+            self.has_begun = True
+            self._begin()
+        self._take(event)
+
+    def _is_empty(self, end: Finished) -> bool:
+        """Whether an answer ends where it begins and claims to be whole, as behind a stop string it may."""
+        return end.finish_reason == "stop" and not self.candidate.request.stop
+
+
+class _Place:
+    """The leave to ask a deployment, which others wait for where it is on probation."""
+
+    def __init__(self, deployment: Deployment, permit: Permit) -> None:
+        self._deployment = deployment
+        self._permit: Permit | None = permit
+
+    def answers(self, *, after: int) -> None:
+        """It has answered the call of this number: the place goes to others while the answer comes."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            spawn(self._hand_over(permit, is_news=bool(permit.probes) or after > 1))
+
+    async def give_back(self) -> None:
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            await circuits.give_back(permit)
+
+    async def _hand_over(self, permit: Permit, *, is_news: bool) -> None:
+        if is_news:
+            await circuits.succeeded(self._deployment)
+        await circuits.give_back(permit)

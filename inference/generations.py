@@ -9,7 +9,7 @@ from channels.db import database_sync_to_async
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
-from inference.event_log import EventLog, event_logs
+from inference.event_log import AtOnce, EventLog, event_logs
 from inference.events import Event, Failed, Numbered, is_last
 from inference.hit_writer import hit_writer
 from inference.live import live_answers
@@ -88,12 +88,17 @@ async def follow(generation: Generation, *, after: int = -1) -> AsyncIterator[Nu
                 yield None
 
 
-def follow_bursts(generation: Generation, *, after: int = -1) -> AsyncGenerator[list[Numbered], None]:
-    """The same, but all events that are there at a time together, and an empty list where nothing happens."""
+def follow_bursts(
+    generation: Generation, *, after: int = -1, at_once: AtOnce | None = None
+) -> AsyncGenerator[list[Numbered], None]:
+    """The same, but all events that are there at a time together, and an empty list where nothing happens.
+
+    Those that `at_once` takes while it waits are not given again.
+    """
     local = event_logs.find(generation.pk)
     # What an ended answer cites may have been deleted since; its row knows.
     if local is not None and (generation.is_running or not generation.grounding):
-        return local.follow(after, tick=TICK_SECONDS)
+        return local.follow(after, tick=TICK_SECONDS, at_once=at_once)
     return _one_by_one(_follow_elsewhere(generation, after))
 
 

@@ -92,7 +92,7 @@ def _answer(hit: QuickHit) -> dict[str, Any]:
 def _special(hit: QuickHit) -> dict[str, Any]:
     """What the row says beside what all rows do: most answers are not made of documents."""
     ask, grounds = hit.question.ask, hit.question.grounds
-    if grounds is None and not ask.labels:
+    if grounds is None and ask.grounding is None and not ask.labels:
         return {}
     collection = ask.grounding.collection if ask.grounding else None
     return {"labels": dict(ask.labels), "collection": collection, **values_of(grounds)}
@@ -120,6 +120,7 @@ def _generation(hit: QuickHit, gone_keys: Set[int]) -> dict[str, Any]:
         "model_alias": model.alias,
         "provider": model.provider,
         "cache": hit.hit.level,
+        "cache_key": answer.key,
         "parameters": question.parameters,
         "dropped_parameters": question.dropped_parameters,
         "context_trimmed": question.context_trimmed,

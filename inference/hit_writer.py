@@ -52,8 +52,8 @@ class HitWriter:
             await asyncio.shield(self._writing)
 
     async def written(self, pk: UUID) -> None:
-        """Wait for the rows of the conversation or the answer `pk`, where they are still to be written."""
-        if any(pk in (hit.conversation_id, hit.generation_id) for hit in (*self._batch, *self._waiting)):
+        """Wait for the rows of a conversation, an answer or its message, where they are still to be written."""
+        if any(pk in (hit.conversation_id, hit.generation_id, hit.message_id) for hit in (*self._batch, *self._waiting)):
             await self.flush()
 
     def forget(self) -> None:

@@ -1,7 +1,7 @@
 """The one way to an answer. Every door calls it; no door has logic of its own.
 
-    prepare (who may ask what) → cache → documents → admit (rows, budget) → generate (with fallbacks)
-    → record (always)
+    prepare (who may ask what) → verified answers → cache → documents → admit (rows, budget)
+    → generate (with fallbacks) → record (always)
 
 It tells typed events (`inference.events`) to a function of the door's, each in the turn of the loop in which
 its piece came: nobody is woken for it on the way. Nothing is told before the first piece is in hand, a
@@ -10,7 +10,7 @@ provider's or the cache's, so that an early failure is an exception, and a true 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from inference.admission import Turn, admit
 from inference.ask import Ask
 from inference.cache.flights import Take
 from inference.cache.levels import CachedHit, answer_cache
-from inference.cache.stage import Cached, Item, Make, make_and_keep, only_make, replay_answer, through_cache
+from inference.cache.stage import Cached, Item, Make, make_and_keep, replay_answer, through_cache
 from inference.candidates import candidates, note_answering, save_answering
 from inference.events import Delta, Event, Failed, Finished, Sources, Started, ToolCallPiece
 from inference.fallback import Answering, answer_from
@@ -32,10 +32,11 @@ from inference.hit_writer import hit_writer
 from inference.hits import QuickHit, may_be_quick
 from inference.live import LiveAnswer, Stopped, live_answers
 from inference.providers.base import Finished as ProviderFinished
-from inference.providers.base import ProviderEvent, TextDelta, ToolCallDelta, Usage
+from inference.providers.base import TextDelta, ToolCallDelta, Usage
 from inference.question import Question, answered_by, prepare, without_lookup_of_the_moment
 from inference.record import Outcome, record
 from inference.replay import started_event
+from inference.verified import hit_of
 from llmsite.core.background import spawn
 from llmsite.core.errors import ProviderError, SiteError, UpstreamCut
 
@@ -90,14 +91,16 @@ async def stream(ask: Ask, tell: Tell) -> None:
 
 
 async def find_answer(ask: Ask) -> tuple[Question, CachedHit | None]:
-    """The question as it is to be asked, and the cache's answer, where it has one and may give it.
+    """The question as it is to be asked, and the answer that a curator verified, or the cache has, if any.
 
-    Documents are looked into only where it has none. Raises what `prepare` and `grounded` raise.
+    Documents are looked into only where there is none. Raises what `prepare` and `grounded` raise.
     """
     if ask.conversation is not None:
         await hit_writer.written(ask.conversation)
     question = await prepare(ask)
     lookup, may_look = question.lookup, question.ask.use_cache
+    if question.verified is not None and may_look and (hit := await hit_of(question.verified)) is not None:
+        return question, hit
     if lookup is not None and may_look and (hit := answer_cache.find_in_memory(lookup)) is not None:
         return answered_by(hit, question), hit
     question = without_lookup_of_the_moment(question)
@@ -216,7 +219,7 @@ async def _pour(turn: Turn, take: Take) -> None:
     if turn.hit is not None:
         replay_answer(turn.hit.answer, turn.hit.level, take)
     elif question.lookup is None:
-        await only_make(make, take)
+        await make(take)
     elif not question.ask.use_cache:
         await make_and_keep(question.lookup, make, take)
     else:
@@ -228,12 +231,12 @@ def _reach(ask: Ask) -> Hashable:
     return frozenset(ask.api_key.allowed_models) if ask.api_key else frozenset()
 
 
-async def _write(pieces: Sequence[str]) -> AsyncGenerator[Answering | ProviderEvent, None]:
+async def _write(pieces: Sequence[str], take: Take) -> None:
     """An answer that no model has to make."""
     for piece in pieces:
-        yield TextDelta(piece)
-    yield ProviderFinished("stop", Usage(0, 0))
+        take(TextDelta(piece))
+    take(ProviderFinished("stop", Usage(0, 0)))
 
 
-def _make(turn: Turn) -> AsyncGenerator[Answering | ProviderEvent, None]:
-    return answer_from(candidates(turn.question, turn.generation))
+async def _make(turn: Turn, take: Take) -> None:
+    await answer_from(candidates(turn.question, turn.generation), take)

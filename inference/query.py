@@ -16,6 +16,7 @@ from accounts.models import Scope
 from inference.ask import Ask, Grounding
 from inference.descriptions import ANSWER_HEADERS, ASKING, CacheLevel, Source
 from inference.events import Failed, Finished
+from inference.grounding.grounds import Grounds
 from inference.pipeline import Completion
 from inference.predict import complete_while_signed_in
 from inference.replies import llmsite_headers
@@ -31,6 +32,8 @@ from llmsite.core.serializers import StrictSerializer
 MOST_QUESTION = 500
 MOST_METADATA = 4096
 """Characters, as JSON."""
+_VERIFIED = Grounds(kind="passages", confidence=1.0)
+"""What an answer stands on that a curator has verified: nobody looked for passages."""
 
 
 @extend_schema_field(FREE_OBJECT)
@@ -59,7 +62,8 @@ class Answer(TypedDict):
     """What the documents say. `answered` is false where they say nothing; then there are no sources.
 
     `confidence_score` is how likely they have an answer. `extract` is true where the answer is sentences of
-    theirs, because the model does not speak the language of the question; no model was used then.
+    theirs, because the model does not speak the language of the question; no model was used then. An answer
+    that a curator has verified (`cache_level` is `verified`) comes without sources and without a model.
     """
 
     id: str
@@ -126,9 +130,8 @@ def _read_ask(request: HttpRequest, credential: Credential) -> Ask:
 
 
 def _answer(completion: Completion, end: Finished, latency_ms: int) -> Answer:
-    started, grounds = completion.started, completion.grounds
-    assert grounds is not None
-    asked_a_model = grounds.kind == "passages"
+    started, grounds = completion.started, completion.grounds or _VERIFIED
+    asked_a_model = grounds.kind == "passages" and grounds is not _VERIFIED
     return Answer(
         id=started.generation,
         message=started.message,

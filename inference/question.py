@@ -38,6 +38,7 @@ from inference.providers.base import (
 )
 from inference.recent_questions import RecentQuestions
 from inference.thread import branch_to
+from inference.verified import find, said_in
 from llmsite.core.errors import (
     ContextLengthExceeded,
     InvalidInput,
@@ -88,6 +89,8 @@ class Question:
     """What was found there; None until somebody has looked."""
     written: Sequence[str] = ()
     """The pieces of the answer, where the passages themselves answer, or none do, and no model is asked."""
+    verified: UUID | None = None
+    """The answer that a curator has verified, where there is one (inference.verified)."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -126,6 +129,7 @@ async def _prepare(ask: Ask, models: Snapshot) -> Question:
     question = await put_to(model, ask, place)
     question.shelf = shelf
     question.fallbacks = models.fallbacks(model)
+    question.verified = find(ask, _said(ask, place), models.verified)
     if _may_be_kept(question):
         question.lookup = _lookup(question, epoch=models.version(Version.CACHE))
     return question
@@ -239,24 +243,23 @@ def _parameters(ask: Ask, model: ChatModelConfig, provider: ChatProvider) -> tup
 
 def _messages(ask: Ask, model: ChatModelConfig, place: Place) -> list[ChatMessage]:
     """The prompt: the system prompt, the turns before, and the question."""
+    said = _said(ask, place)
+    has_system = ask.system is not None or any(turn.role == "system" for turn in said)
+    if model.system_prompt and not has_system:
+        said.insert(0, ChatMessage("system", model.system_prompt))
+    return _merge_neighbours(said)
+
+
+def _said(ask: Ask, place: Place) -> list[ChatMessage]:
+    """What was said up to the question, and the system prompt that was asked for: all but the model's own."""
     older = [*(turns_of(place.conversation.preface) if place.conversation else ()), *ask.history]
     if ask.system is not None:
-        older = [turn for turn in older if turn.role != "system"]
-    system = _system_prompt(ask, model, older)
-    messages = [ChatMessage("system", system)] if system else []
-    messages += older
-    # An answer that failed before its first piece is empty; nothing can be learned from it.
-    messages += [ChatMessage(m.role, m.content) for m in place.branch if m.content]  # type: ignore[arg-type]
+        system = [ChatMessage("system", ask.system)] if ask.system else []
+        older = [*system, *(turn for turn in older if turn.role != "system")]
+    said = [*older, *said_in(place.branch)]
     if ask.regenerate is None and ask.prompt:
-        messages.append(ChatMessage("user", ask.prompt))
-    return _merge_neighbours(messages)
-
-
-def _system_prompt(ask: Ask, model: ChatModelConfig, older: Sequence[ChatMessage]) -> str:
-    """The one that was asked for, else the model's; empty where one is among the older turns."""
-    if ask.system is not None:
-        return ask.system
-    return "" if any(turn.role == "system" for turn in older) else model.system_prompt
+        said.append(ChatMessage("user", ask.prompt))
+    return said
 
 
 def _merge_neighbours(messages: list[ChatMessage]) -> list[ChatMessage]:

@@ -11,7 +11,7 @@ from inference.events import Numbered, is_last
 from inference.generations import follow_bursts
 from inference.models import Generation
 from llmsite.core.errors import InvalidInput
-from llmsite.core.event_stream import EventStream
+from llmsite.core.event_stream import EventStream, Outlet
 
 # A browser's EventSource uses `error` for a lost connection, so ours needs another name.
 _NAMES = {"error": "failure"}
@@ -25,7 +25,8 @@ def event_stream(generation: Generation, credential: Credential, *, after: int =
 
     It breaks off when `credential` ends: a reader with a new one goes on from its last event.
     """
-    return EventStream(_chunks(generation, credential, after))
+    outlet = Outlet()
+    return EventStream(_chunks(generation, credential, after, outlet), outlet)
 
 
 def nothing_more() -> HttpResponse:
@@ -33,10 +34,20 @@ def nothing_more() -> HttpResponse:
     return HttpResponse(status=204)
 
 
-async def _chunks(generation: Generation, credential: Credential, after: int) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    generation: Generation, credential: Credential, after: int, outlet: Outlet
+) -> AsyncGenerator[bytes, None]:
     last_sent = time.monotonic()
+
+    def at_once(numbered: Numbered) -> bool:
+        nonlocal last_sent
+        if watched.ended or not outlet.write(encode(numbered)):
+            return False
+        last_sent = time.monotonic()
+        return True
+
     with credential_watch.watching(credential) as watched:
-        async for ready in follow_bursts(generation, after=after):
+        async for ready in follow_bursts(generation, after=after, at_once=at_once):
             if watched.ended:
                 yield _SIGNED_OUT
                 return

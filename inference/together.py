@@ -5,7 +5,7 @@ upstream too. The doors below `/v1/` render what comes out of here.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -16,12 +16,12 @@ from django.http import StreamingHttpResponse
 from accounts.credentials import Credential
 from accounts.watch import credential_watch
 from inference.ask import Ask
-from inference.events import Event, Failed, Started, ToolCallPiece, is_last
+from inference.events import Delta, Event, Failed, Started, ToolCallPiece, is_last
 from inference.pipeline import Completion, complete, stream
 from inference.providers.base import ChatMessage, ToolCall
 from llmsite.core.background import spawn
 from llmsite.core.errors import NotSignedIn, SiteError
-from llmsite.core.event_stream import EventStream
+from llmsite.core.event_stream import EventStream, Outlet
 from llmsite.core.logs import request_id
 from llmsite.core.patience import Patience
 
@@ -86,6 +86,7 @@ class SideBySide:
         self._loop = asyncio.get_running_loop()
         self._arrived: list[Told | Exception] = []
         self._news: asyncio.Future[None] | None = None
+        self._at_once: Callable[[Told], bool] | None = None
         self._patience = Patience()
         self._open = ExitStack()
         self._watched = self._open.enter_context(credential_watch.watching(credential, on_end=self._wake))
@@ -113,12 +114,13 @@ class SideBySide:
         self._arrived[:0] = held
         return [started[choice] for choice in sorted(started)]
 
-    async def told(self) -> AsyncGenerator[list[Told], None]:
+    async def told(self, *, at_once: Callable[[Told], bool]) -> AsyncGenerator[list[Told], None]:
         """The events behind the beginnings, all that are there at a time together.
 
         An empty list where nothing has come for `HEARTBEAT_SECONDS`. It ends behind the last choice's end, or
-        behind the first Failed.
+        behind the first Failed. While it waits, a piece of text that `at_once` takes is not given again.
         """
+        self._at_once = at_once
         while self._unfinished:
             ready = await self._next_or_heartbeat()
             ends = [at for at, told in enumerate(ready, 1) if is_last(told.event)]
@@ -155,8 +157,18 @@ class SideBySide:
             self._put(error)
 
     def _put(self, arrived: Told | Exception) -> None:
+        if self._is_taken_at_once(arrived):
+            self._patience.put_off(self._loop.time() + HEARTBEAT_SECONDS)
+            return
         self._arrived.append(arrived)
         self._wake()
+
+    def _is_taken_at_once(self, arrived: Told | Exception) -> bool:
+        waits = self._at_once is not None and self._news is not None and not self._news.done()
+        if not waits or self._arrived or self._watched.ended:
+            return False  # What came before has to be sent first.
+        is_text = isinstance(arrived, Told) and isinstance(arrived.event, Delta)
+        return is_text and cast("Callable[[Told], bool]", self._at_once)(cast("Told", arrived))
 
     async def _next_or_heartbeat(self) -> list[Told]:
         try:
@@ -198,9 +210,11 @@ class _Body:
         return self._chunks
 
 
-def stream_response(chunks: AsyncIterator[bytes], answers: SideBySide) -> StreamingHttpResponse:
-    """The response that sends `chunks`, which are made of `answers`."""
-    return EventStream(_Body(chunks, answers))
+def stream_response(
+    chunks: AsyncIterator[bytes], answers: SideBySide, outlet: Outlet
+) -> StreamingHttpResponse:
+    """The response that sends `chunks`, which are made of `answers` but for what went into `outlet`."""
+    return EventStream(_Body(chunks, answers), outlet)
 
 
 def joined_calls(pieces: Sequence[ToolCallPiece]) -> tuple[ToolCall, ...]:

@@ -92,6 +92,8 @@ class SiteHandler(ASGIHandler):
 
     async def _respond(self, request: HttpRequest, send: Send) -> HttpResponseBase:
         response = await self.run_get_response(request)
+        if isinstance(response, EventStream):
+            response.outlet.open(request.scope)  # type: ignore[attr-defined]
         with suppress(asyncio.CancelledError):
             # The client has gone while it was being sent; its response is closed like any other.
             await self.send_response(response, send)

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from llmsite.core.event_stream import WRITE
+
 SEND_SECONDS = 30.0
 """How long a client may take to make room for what comes next."""
 KERNEL_BUFFER_BYTES = 1 << 18
@@ -57,7 +59,25 @@ class Impatient(asyncio.Protocol):
 
 
 class ImpatientHttpProtocol(Impatient, HttpToolsProtocol):
-    """HTTP, event streams included."""
+    """HTTP, event streams included: their pieces need no task to be written (`llmsite.core.event_stream`)."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {WRITE: {"write": self.write_piece}}
+
+    def write_piece(self, piece: bytes) -> bool:
+        """Send the next piece of the answer that is being sent; False where that has to be done by `send`."""
+        cycle = self.cycle
+        if (
+            self.flow.write_paused
+            or not cycle.response_started
+            or cycle.response_complete
+            or cycle.disconnected
+            or not cycle.chunked_encoding
+        ):
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
 
 
 class ImpatientWebSocketProtocol(Impatient, WebSocketsSansIOProtocol):

@@ -298,6 +298,13 @@ MAX_UPLOAD_MB = env.whole("MAX_UPLOAD_MB", 50, least=1)
 STORAGE_QUOTA_MB = env.whole("STORAGE_QUOTA_MB", 5000)
 MEDIA_ROOT = env.path("MEDIA_ROOT", BASE_DIR / "media")
 INDEX_ROOT = env.path("INDEX_ROOT", BASE_DIR / "media" / "indexes")
+ADAPTERS_ROOT = env.path("ADAPTERS_ROOT", BASE_DIR / "media" / "adapters")
+DATASETS_ROOT = env.path("DATASETS_ROOT", BASE_DIR / "media" / "datasets")
+TRAINING_ROOT = env.path("TRAINING_ROOT", BASE_DIR / "media" / "training")
+TRAINING_MEMORY_MB = env.whole("TRAINING_MEMORY_MB", 0)
+TRAINING_DISK_MB = env.whole("TRAINING_DISK_MB", 5000, least=1)
+TRAINING_HOURS = env.whole("TRAINING_HOURS", 24, least=1)
+TRAINING_NICE = env.whole("TRAINING_NICE", 19, most=19)
 # On the same volume as what is kept of it, so that keeping it is a matter of its name.
 FILE_UPLOAD_TEMP_DIR = MEDIA_ROOT / "uploads"
 FILE_UPLOAD_HANDLERS = ["llmsite.core.upload_handler.UploadHandler"]

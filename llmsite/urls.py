@@ -8,7 +8,9 @@ from django.views.i18n import JavaScriptCatalog
 
 import accounts.urls
 import embeddings.urls
+import feedback.urls
 import inference.urls
+import training.urls
 from accounts.pages.sign_in import admin_login, logout
 from llmsite import api_docs, health
 from llmsite.core import error_pages
@@ -25,11 +27,15 @@ urlpatterns = [
     path("v1/", include(inference.urls.v1)),
     path("api/auth/", include(accounts.urls.api_auth)),
     path("api/", include(embeddings.urls.api_root)),
+    path("api/", include(feedback.urls.api_root)),
+    path("api/", include(training.urls.api_root)),
     path("api/schema", api_docs.schema, name="schema"),
     path("docs/", api_docs.docs, name="docs"),
     *accounts.urls.pages,
     *inference.urls.pages,
     *embeddings.urls.pages,
+    *feedback.urls.pages,
+    *training.urls.pages,
     path("health/live", health.live),
     path("health/ready", health.ready),
     # One sign-in for all: the admin has no pages of its own for it.

@@ -48,7 +48,8 @@ class HistoryAdmin(RecordedAdmin):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         # A filter that somebody typed into the address would tell a hidden text, letter by letter.
-        offered = {*self.list_filter, self.date_hierarchy}
+        filters = (one[0] if isinstance(one, tuple) else one for one in self.list_filter)
+        offered = {*filters, self.date_hierarchy}
         return lookup.split("__")[0] in offered and super().lookup_allowed(lookup, value, request)
 
 

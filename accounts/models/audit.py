@@ -68,6 +68,19 @@ class AuditKind(models.TextChoices):
     DOCUMENT_DELETED = "document_deleted", _("document deleted")
     COLLECTION_DELETED = "collection_deleted", _("collection deleted")
     COLLECTION_SHARED = "collection_shared", _("readers of a collection changed")
+    CONSENT_CHANGED = "consent_changed", _("consent to training changed")
+    FEEDBACK_ACCEPTED = "feedback_accepted", _("feedback accepted")
+    FEEDBACK_REJECTED = "feedback_rejected", _("feedback rejected")
+    FEEDBACK_REVOKED = "feedback_revoked", _("accepted feedback revoked")
+    FEEDBACK_EXPORTED = "feedback_exported", _("feedback exported")
+    DATASET_MADE = "dataset_made", _("data set made")
+    DATASET_DELETED = "dataset_deleted", _("data set deleted")
+    DATASET_WITHDRAWN = "dataset_withdrawn", _("data set withdrawn")
+    RUN_STARTED = "run_started", _("training run started")
+    RUN_CANCELLED = "run_cancelled", _("training run cancelled")
+    ADAPTER_PROMOTED = "adapter_promoted", _("adapter promoted")
+    ADAPTER_RESTORED = "adapter_rolled_back", _("model rolled back")
+    ADAPTER_WITHDRAWN = "adapter_withdrawn", _("adapter withdrawn")
 
 
 class AuditEvent(WrittenOnce):

@@ -24,11 +24,12 @@ from accounts.cookies import clear_cookies, end_sign_in
 from accounts.erasure import erase
 from accounts.export import export_of
 from accounts.keys import create_key, revoke_key
-from accounts.models import ApiKey, Scope, Session, access_api_key, access_session
+from accounts.models import ApiKey, Scope, Session, User, access_api_key, access_session
 from accounts.models.audit import AuditKind
 from accounts.pages.account_context import account_context
 from accounts.pages.account_forms import DeletionForm, EmailForm, KeyForm
 from accounts.pages.form_pages import form_page, wrong_password
+from accounts.recent import forget_what_changed
 from llmsite.core.errors import LastAdministrator, NotAllowed, PublicError, describe
 
 View = Callable[..., HttpResponse]
@@ -146,6 +147,24 @@ def revoke(request: HttpRequest, pk: int) -> HttpResponse:
     revoke_key(key, actor=user)
     messages.success(request, _("The key “%(name)s” is revoked.") % {"name": key.name})
     return _at("keys")
+
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+@form_of_account
+def change_consent(request: HttpRequest) -> HttpResponse:
+    """Allow, or no longer allow, that models are trained on what the user says of answers."""
+    user, is_allowed = user_of(request), request.POST.get("allowed") == "yes"
+    changed = User.objects.filter(pk=user.pk, training_consent_at__isnull=is_allowed)
+    with transaction.atomic():
+        # Said again it is no change: the moment stays that of the first time.
+        if changed.update(training_consent_at=timezone.now() if is_allowed else None):
+            record(AuditKind.CONSENT_CHANGED, subject=user, allowed=is_allowed)
+    forget_what_changed()
+    said = _("You allow training.") if is_allowed else _("You do not allow training any more.")
+    messages.success(request, said)
+    return _at("training")
 
 
 # --- Your data -----------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ FORMS = (
     "/account/sessions/end-others/",
     "/account/keys/",
     "/account/keys/1/revoke/",
+    "/account/training/",
     "/account/download/",
     "/account/delete/",
 )
@@ -420,6 +421,59 @@ class TestUsage:
         use(alice)
 
         assert '"row">gpt<' in page_of(visitor, f"/account/?month={month}")
+
+
+class TestTraining:
+    """Nothing that somebody writes is trained on unless they say so; and since when is kept."""
+
+    def set(self, visitor, allowed):
+        answer = visitor.post("/account/training/", {"allowed": allowed})
+        assert (answer.status_code, answer["Location"]) == (302, "/account/#training")
+
+    def test_it_is_off_until_it_is_allowed(self, visitor, alice):
+        assert alice.training_consent_at is None
+        assert "Allow training" in page_of(visitor)
+
+        before = timezone.now()
+        self.set(visitor, "yes")
+        alice.refresh_from_db()
+        assert before <= alice.training_consent_at <= timezone.now()
+        page = page_of(visitor)
+        assert "Allowed since" in page
+        assert alice.training_consent_at.isoformat(timespec="seconds") in page
+
+    def test_it_is_taken_back(self, visitor, alice):
+        self.set(visitor, "yes")
+        self.set(visitor, "no")
+        alice.refresh_from_db()
+        assert alice.training_consent_at is None
+        assert "Allowed since" not in page_of(visitor)
+
+    def test_said_twice_it_counts_since_the_first_time(self, visitor, alice):
+        self.set(visitor, "yes")
+        since = User.objects.get(pk=alice.pk).training_consent_at
+        self.set(visitor, "yes")
+        assert User.objects.get(pk=alice.pk).training_consent_at == since
+
+    def test_each_change_is_in_the_audit_log(self, visitor, alice):
+        for allowed in ("yes", "yes", "no", "nonsense"):
+            self.set(visitor, allowed)
+        events = AuditEvent.objects.filter(kind="consent_changed").order_by("created_at")
+        assert [event.data for event in events] == [{"allowed": True}, {"allowed": False}]
+        assert {event.subject for event in events} == {alice.pseudonym}
+
+    def test_it_is_nobody_elses(self, visitor, bob):
+        self.set(visitor, "yes")
+        bob.refresh_from_db()
+        assert bob.training_consent_at is None
+
+    def test_it_is_part_of_what_is_downloaded(self, visitor, alice):
+        self.set(visitor, "yes")
+        data = json.loads(visitor.post("/account/download/").content)
+        alice.refresh_from_db()
+        assert datetime.fromisoformat(data["profile"]["training_consent_at"]) == alice.training_consent_at.replace(
+            microsecond=alice.training_consent_at.microsecond // 1000 * 1000
+        )
 
 
 class TestData:

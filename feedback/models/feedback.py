@@ -5,6 +5,7 @@ from typing import Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -17,6 +18,7 @@ CLAIM_LASTS = timedelta(minutes=15)
 """After so long without a sign of the curator an entry is free again."""
 COMMENT_LENGTH = 4_000
 CORRECTION_LENGTH = 20_000
+GOOD, BAD = RATINGS = (1, -1)
 
 
 class Tag(models.TextChoices):
@@ -55,6 +57,12 @@ class FeedbackQuerySet(models.QuerySet["Feedback"]):
         free = Q(claimed_by=None) | Q(claimed_by=user) | Q(claimed_at__lt=timezone.now() - CLAIM_LASTS)
         return self.filter(free, status=ReviewStatus.OPEN)
 
+    def tagged(self, tag: str) -> Self:
+        """Those with a tag, a word of `Tag`."""
+        # SQLite has no look-up for what a list holds.
+        rows = self.annotate(tag_list=Cast("tags", models.TextField()))
+        return rows.filter(tag_list__contains=f'"{tag}"')
+
     def trainable(self) -> Self:
         """Those whose authors allowed training when they wrote it, and allow it now."""
         return self.filter(consented_at__isnull=False, user__training_consent_at__isnull=False)
@@ -70,7 +78,7 @@ class Feedback(models.Model):
     user = models.ForeignKey(
         User, on_delete=models.CASCADE, related_name="feedback", verbose_name=_("person")
     )
-    rating = models.SmallIntegerField(_("rating"), choices=[(1, _("good")), (-1, _("bad"))])
+    rating = models.SmallIntegerField(_("rating"), choices=[(GOOD, _("good")), (BAD, _("bad"))])
     tags = models.JSONField(_("tags"), default=list, blank=True)
     comment = models.TextField(_("comment"), blank=True)
     correction = models.TextField(_("a better answer"), blank=True)
@@ -113,7 +121,7 @@ class Feedback(models.Model):
         verbose_name_plural = _("feedback")
         constraints = [
             models.UniqueConstraint(fields=["user", "message"], name="feedback_one_of_each"),
-            models.CheckConstraint(condition=Q(rating__in=(1, -1)), name="feedback_rating"),
+            models.CheckConstraint(condition=Q(rating__in=RATINGS), name="feedback_rating"),
             models.CheckConstraint(condition=Q(status__in=ReviewStatus.values), name="feedback_status"),
             models.CheckConstraint(condition=Q(scope__in=["", *Scope.values]), name="feedback_scope"),
             models.CheckConstraint(
@@ -127,7 +135,8 @@ class Feedback(models.Model):
             # The queue: what is open, newest first; and the same of one rating.
             models.Index(fields=["status", "-created_at", "id"], name="feedback_queue"),
             models.Index(fields=["status", "rating", "-created_at", "id"], name="feedback_queue_rating"),
-            models.Index(fields=["user", "-created_at"], name="feedback_by_user"),
+            models.Index(fields=["user", "-created_at", "id"], name="feedback_by_user"),
+            models.Index(fields=["-created_at", "id"], name="feedback_by_time"),
         ]
 
     def __str__(self) -> str:

@@ -52,6 +52,11 @@ class MessageWriter:
         self._calls: dict[int, int] = {}
         """The numbers of the blocks of the calls, by their index."""
 
+    @property
+    def is_in_text(self) -> bool:
+        """Whether a piece of text goes on with the open block, so that writing it changes nothing here."""
+        return self._open is not None and self._open == self._text
+
     def begin(self) -> bytes:
         # The tokens of the prompt are known at the end; `message_delta` tells them.
         usage = {"input_tokens": 0, "output_tokens": 0}
@@ -64,7 +69,7 @@ class MessageWriter:
 
     def _parts(self, told_event: Event) -> Iterator[bytes]:
         if isinstance(told_event, Delta):
-            if self._open is None or self._open != self._text:
+            if not self.is_in_text:
                 yield from self._open_block({"type": "text", "text": ""})
                 self._text = self._open
             yield _delta(self._text, {"type": "text_delta", "text": told_event.text})

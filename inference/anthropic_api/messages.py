@@ -38,6 +38,7 @@ from inference.together import (
     whole,
 )
 from llmsite.core.errors import ModelNotAllowed, told
+from llmsite.core.event_stream import Outlet
 from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 
@@ -79,15 +80,17 @@ async def _whole(question: MessagesQuestion, credential: Credential) -> HttpResp
 async def _streamed(question: MessagesQuestion, credential: Credential) -> HttpResponseBase:
     answers = SideBySide([question.ask], credential)
     [started] = await answers.begin()
-    response = stream_response(_chunks(answers, started), answers)
+    outlet = Outlet()
+    response = stream_response(_chunks(answers, started, outlet), answers, outlet)
     for name, value in llmsite_headers([started]).items():
         response[name] = value
     return response
 
 
-async def _chunks(answers: SideBySide, started: Started) -> AsyncGenerator[bytes, None]:
+async def _chunks(answers: SideBySide, started: Started, outlet: Outlet) -> AsyncGenerator[bytes, None]:
     writer = MessageWriter(started)
-    async with aclosing(answers), aclosing(answers.told()) as telling:
+    telling = answers.told(at_once=lambda told: writer.is_in_text and outlet.write(writer.write(told.event)))
+    async with aclosing(answers), aclosing(telling):
         yield writer.begin()
         async for ready in telling:
             yield b"".join(writer.write(told.event) for told in ready) if ready else ping()

@@ -34,12 +34,17 @@ PLAIN_ASKING = {
 
 
 def clean(text: str) -> str:
-    """`text` with one kind of space, quote, dash and composed letters. 3² does not become 32, nor 1½ 11/2."""
-    if not text.isascii():
-        parts = _RAISED.split(text)
-        parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
-        text = "".join(parts)
-    return re.sub(r"\s+", " ", text.translate(_MARKS)).strip()
+    """`text` with one kind of space, quote, dash and composed letters."""
+    return re.sub(r"\s+", " ", composed(text).translate(_MARKS)).strip()
+
+
+def composed(text: str) -> str:
+    """`text` in Unicode's compatible form (NFKC). But 3² does not become 32, nor 1½ 11/2."""
+    if text.isascii():
+        return text
+    parts = _RAISED.split(text)
+    parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def fold(word: str) -> str:

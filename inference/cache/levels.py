@@ -12,14 +12,14 @@ from inference.cache import semantic
 from inference.cache.answers import CachedAnswer, loads
 from inference.cache.memory import MemoryCache
 from inference.cache.shared import SharedCache
-from inference.catalogue import MOST_SECONDS
+from inference.catalogue import MOST_SECONDS, catalogue
 from inference.grounding.grounds import Grounds
 from inference.grounding.shelf import Shelf
 from inference.models import Version
 from llmsite.core.background import spawn
 from llmsite.core.metrics import CACHE_REQUESTS
 
-Level = Literal["l1", "l2", "l3"]
+Level = Literal["verified", "l1", "l2", "l3"]
 
 _L1_HITS = CACHE_REQUESTS.labels("l1", "hit")
 
@@ -57,7 +57,7 @@ class AnswerCache:
 
     def find_in_memory(self, lookup: Lookup) -> CachedHit | None:
         answer = self.memory.find(lookup.key)
-        if answer is None:
+        if answer is None or catalogue.has_evicted(answer.key, created=answer.created):
             return None
         _L1_HITS.inc()
         return CachedHit(answer, "l1")
@@ -81,6 +81,8 @@ class AnswerCache:
         alike = await semantic.find(lookup.partition, lookup.question)
         answer = loads(alike.value) if alike is not None else None
         if alike is None or answer is None or answer.expires_in(settings.CACHE_TTL) <= 0:
+            return None
+        if catalogue.has_evicted(answer.key, created=answer.created):
             return None
         CACHE_REQUESTS.labels("l3", "hit").inc()
         return CachedHit(answer, "l3", alike.similarity)

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from accounts.limits.shared_redis import Outage
 from inference.cache.answers import CachedAnswer, loads
+from inference.catalogue import catalogue
 
 T = TypeVar("T")
 
@@ -42,7 +43,10 @@ class SharedCache:
         return self._store is not None
 
     async def find(self, key: str) -> CachedAnswer | None:
-        return loads(await self._run(lambda store: store.get(key), None), key=key)
+        answer = loads(await self._run(lambda store: store.get(key), None), key=key)
+        if answer is None or catalogue.has_evicted(key, created=answer.created):
+            return None
+        return answer
 
     async def keep(self, answer: CachedAnswer, *, seconds: float) -> None:
         text, timeout = answer.dumps(), math.floor(seconds)
@@ -69,6 +73,11 @@ class SharedCache:
     def forget_in_thread(self, prefix: str) -> int:
         """`forget` for code in a thread. Raises RedisError where Redis could not be asked."""
         return self._store().delete_pattern(f"{prefix}*", itersize=SCAN) if self._store else 0
+
+    def delete_in_thread(self, key: str) -> None:
+        """Delete one answer, from a thread. Raises RedisError where Redis could not be asked."""
+        if self._store is not None:
+            self._store().delete(key)
 
     async def count(self) -> int | None:
         return await self._run(

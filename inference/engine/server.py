@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from embeddings.embedder import Embedder
 from embeddings.server import embedding_routes
 from inference.cache.semantic_server import semantic_routes
+from inference.engine.adapter_host import AdapterHost
 from inference.engine.chat import Message
 from inference.engine.load import LoadedModel
 from inference.engine.protocol import Answer, ChatRequest, parse_chat, parse_messages
@@ -44,32 +45,49 @@ class Service(Protocol):
     def close(self) -> None: ...
 
 
-def make_app(
-    model: LoadedModel | None, embedder: Embedder | None = None, beside: Service | None = None
-) -> Starlette:
-    """The ASGI application that serves `model`, `embedder` and `beside`, and closes them at the end.
+class Adapters(Protocol):
+    """What is served beside the model under names of its own."""
 
-    The embedder loads once the application runs, so that the model answers as early as without it.
+    @property
+    def host(self) -> AdapterHost: ...
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_app(
+    model: LoadedModel | None,
+    embedder: Embedder | None = None,
+    beside: Service | None = None,
+    adapters: Adapters | None = None,
+) -> Starlette:
+    """The ASGI application that serves all of these, and closes them at the end.
+
+    The embedder and the adapters load once the application runs, so that the model answers as early as
+    without them.
     """
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        if embedder:
-            embedder.start()
+        for service in (embedder, adapters):
+            if service:
+                service.start()
         yield
         if model:
             await asyncio.to_thread(model.scheduler.close)
-        for service in (beside, embedder):
+        for service in (adapters, beside, embedder):
             if service:
                 await asyncio.to_thread(service.close)
 
     async def health(_request: Request) -> Response:
         beside = {"embedder": embedder.health()} if embedder else {}
-        return JSONResponse({"status": "ok", **model_health(model), **beside})
+        loaded = {"adapters": adapters_health(adapters.host)} if adapters else {}
+        return JSONResponse({"status": "ok", **model_health(model), **loaded, **beside})
 
     routes = [
         Route("/health", health, methods=["GET"]),
-        *(chat_routes(model) if model else []),
+        *(chat_routes(model, adapters and adapters.host) if model else []),
         *([*embedding_routes(embedder), *semantic_routes(embedder)] if embedder else []),
         *(beside.routes if beside else []),
     ]
@@ -97,8 +115,17 @@ def model_health(model: LoadedModel | None) -> dict[str, Any]:
     }
 
 
-def chat_routes(model: LoadedModel) -> list[Route]:
-    doors = Doors(model)
+def adapters_health(host: AdapterHost) -> dict[str, Any]:
+    """How each adapter is, and how much it has to do."""
+    work = {
+        model.name: {"slots_in_use": model.scheduler.slots_in_use, "queued": model.scheduler.queued}
+        for model in host.models()
+    }
+    return {name: {"status": told.state, **work.get(name, {})} for name, told in host.told().items()}
+
+
+def chat_routes(model: LoadedModel, adapters: AdapterHost | None = None) -> list[Route]:
+    doors = Doors(model, adapters)
     return [
         Route("/v1/models", doors.models, methods=["GET"]),
         Route("/v1/chat/completions", doors.chat, methods=["POST"]),
@@ -107,40 +134,43 @@ def chat_routes(model: LoadedModel) -> list[Route]:
 
 
 class Doors:
-    """The endpoints of the chat model."""
+    """The endpoints of the chat model, and of its adapters under their own names."""
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, adapters: AdapterHost | None = None) -> None:
         self._model = model
+        self._adapters = adapters
         self._started = int(time.time())
 
     async def models(self, _request: Request) -> Response:
-        card = {"id": self._model.name, "object": "model", "created": self._started, "owned_by": "llmsite"}
-        card |= {"root": self._model.name, "parent": None, "max_model_len": self._model.context}
-        return JSONResponse({"object": "list", "data": [card]})
+        """As vLLM has it, an adapter's parent is the model that it was trained on."""
+        adapters = self._adapters.models() if self._adapters else []
+        cards = [self._card(self._model, None), *(self._card(one, self._model.name) for one in adapters)]
+        return JSONResponse({"object": "list", "data": cards})
 
     async def tokenize(self, request: Request) -> Response:
         data = parse_json(await read_body(request))
-        self._check_model(parse_model(data))
+        model = self._find(parse_model(data))
         if "messages" in data:
-            parts = await self._prompt(parse_messages(data))
+            parts = await _prompt(model, parse_messages(data))
         else:
             prompt = parse_messages({"messages": [{"role": "user", "content": data.get("prompt")}]})[
                 0
             ].content
-            parts = [await asyncio.to_thread(self._model.tokenizer.encode, prompt)]
+            parts = [await asyncio.to_thread(model.tokenizer.encode, prompt)]
         tokens = [token for part in parts for token in part]
-        answer = {"count": len(tokens), "max_model_len": self._model.context, "tokens": tokens}
+        answer = {"count": len(tokens), "max_model_len": model.context, "tokens": tokens}
         return JSONResponse({**answer, "per_message": [len(part) for part in parts]})
 
     async def chat(self, request: Request) -> Response:
         chat = parse_chat(parse_json(await read_body(request)))
-        self._check_model(chat.model)
-        answer = ChatAnswer(await self._start(chat), chat, Answer(self._model.name), _request_id(request))
+        model = self._find(chat.model)
+        stream = await self._start(chat, model)
+        answer = ChatAnswer(stream, chat, Answer(model.name), _request_id(request))
         return StreamedAnswer(answer) if chat.stream else WholeAnswer(answer)
 
-    async def _start(self, chat: ChatRequest) -> AnswerStream:
-        prompt = [token for part in await self._prompt(chat.messages) for token in part]
-        limit = self._model.context
+    async def _start(self, chat: ChatRequest, model: LoadedModel) -> AnswerStream:
+        prompt = [token for part in await _prompt(model, chat.messages) for token in part]
+        limit = model.context
         if len(prompt) > limit:
             raise RequestError(
                 f"This model's context length is {limit} tokens; the messages have {len(prompt)} tokens.",
@@ -154,10 +184,10 @@ class Doors:
         most = min(chat.max_tokens or room, room)
         sampling = chat.sampling
         if sampling.frequency_penalty is None:
-            sampling = replace(sampling, frequency_penalty=self._model.frequency_penalty)
+            sampling = replace(sampling, frequency_penalty=model.frequency_penalty)
         generation = Generation(prompt=prompt, max_tokens=most, sampling=sampling, stop=chat.stop)
         try:
-            return AnswerStream(self._model.scheduler, generation)
+            return AnswerStream(model.scheduler, generation)
         except QueueFull as error:
             raise _busy(
                 "All slots are taken and the queue is full. Try again in a moment.", "queue_full"
@@ -165,21 +195,31 @@ class Doors:
         except SchedulerClosed as error:
             raise _busy("The model's process is stopping.", "server_stopping") from error
 
-    async def _prompt(self, messages: Sequence[Message]) -> list[list[int]]:
-        # A long conversation takes a second, during which nobody else's answer may stand still.
-        encode = self._model.tokenizer.prompt
-        is_short = sum(len(message.content) for message in messages) < SHORT_TEXT
-        try:
-            return encode(messages) if is_short else await asyncio.to_thread(encode, messages)
-        except ValueError as error:
-            raise RequestError(
-                f"The model's chat template refuses the messages: {error}", param="messages"
-            ) from error
-
-    def _check_model(self, name: str | None) -> None:
-        if name not in (None, self._model.name):
+    def _find(self, name: str | None) -> LoadedModel:
+        """The model of this name. Raises RequestError where there is none, or it cannot answer."""
+        if name in (None, self._model.name):
+            return self._model
+        adapter = self._adapters.find(name) if self._adapters and name else None
+        if adapter is None:
             message = f"The model {name!r} is not served here; {self._model.name!r} is."
             raise RequestError(message, status=404, code="model_not_found", param="model")
+        return adapter
+
+    def _card(self, model: LoadedModel, parent: str | None) -> dict[str, Any]:
+        card = {"id": model.name, "object": "model", "created": self._started, "owned_by": "llmsite"}
+        return card | {"root": model.name, "parent": parent, "max_model_len": model.context}
+
+
+async def _prompt(model: LoadedModel, messages: Sequence[Message]) -> list[list[int]]:
+    # A long conversation takes a second, during which nobody else's answer may stand still.
+    encode = model.tokenizer.prompt
+    is_short = sum(len(message.content) for message in messages) < SHORT_TEXT
+    try:
+        return encode(messages) if is_short else await asyncio.to_thread(encode, messages)
+    except ValueError as error:
+        raise RequestError(
+            f"The model's chat template refuses the messages: {error}", param="messages"
+        ) from error
 
 
 class ChatAnswer:

@@ -8,7 +8,7 @@ are decoded one after the other.
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,28 +16,39 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
-from inference.engine.chat import ChatTokenizer
+from inference.engine.chat import ChatTokenizer, Message
 from inference.engine.hf_chat import HuggingFaceChat
 from inference.engine.runner import EngineError, Logits, Runner
 
 CHUNK = 64
 
 
-def load_torch(path: str, *, device: str, slots: int, context: int) -> tuple[Runner, ChatTokenizer]:
+def load_torch(
+    path: str,
+    *,
+    device: str,
+    slots: int,
+    context: int,
+    change: Callable[[nn.Module], None] = lambda _model: None,
+) -> tuple[Runner, ChatTokenizer]:
     """Load a Hugging Face directory, an id of the hub, or a GGUF file. Raises EngineError.
 
     Weights come from safetensors or GGUF only, because a pickle can run code, and code that comes
-    with a model is never run.
+    with a model is never run. `change` is given the model before anything is computed with it.
     """
     source = model_source(path)
     with _clear_errors(path):
         tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+        # A template is a program: one that does not work, or wants out of its sandbox, is told at once.
+        HuggingFaceChat(tokenizer, frozenset()).prompt([Message("user", "Hello")])
         model = AutoModelForCausalLM.from_pretrained(
             **source, dtype="auto", use_safetensors=True, trust_remote_code=False
         )
+    change(model)
     if device == "cpu" and model.dtype == torch.float16:
         model = model.to(torch.bfloat16)  # Processors compute in bfloat16, float16 they only emulate.
     model = model.to(device).eval()

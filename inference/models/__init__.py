@@ -1,4 +1,4 @@
-from inference.models.adapters import Adapter, AdapterLoad, LoadState
+from inference.models.adapters import Adapter, AdapterLoad, EngineProcess, LoadState
 from inference.models.chat_models import ChatModelConfig, ModelFallback
 from inference.models.conversations import (
     TITLE_LENGTH,
@@ -7,6 +7,7 @@ from inference.models.conversations import (
     Role,
     access_conversation,
 )
+from inference.models.evictions import EvictedAnswer
 from inference.models.generations import RUNNING, Generation, Grounding, Status, access_generation
 from inference.models.idempotency import IdempotencyKey
 from inference.models.sources import AnswerSource
@@ -21,6 +22,8 @@ __all__ = [
     "AnswerSource",
     "ChatModelConfig",
     "Conversation",
+    "EvictedAnswer",
+    "EngineProcess",
     "Generation",
     "Grounding",
     "IdempotencyKey",

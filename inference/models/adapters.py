@@ -1,5 +1,6 @@
 """LoRA adapters of the local model, and which engine processes have loaded them."""
 
+from datetime import timedelta
 from typing import Self
 
 from django.db import models
@@ -10,6 +11,9 @@ from django.utils.translation import gettext_lazy as _
 from llmsite.core.ids import row_id
 
 NAME_LENGTH = 64
+ERROR_LENGTH = 300
+LIVE_SECONDS = 12
+"""An engine process that has given no sign of life for so long is taken for dead."""
 
 
 class AdapterQuerySet(models.QuerySet["Adapter"]):
@@ -53,6 +57,29 @@ class Adapter(models.Model):
         return self.name
 
 
+class EngineProcessQuerySet(models.QuerySet["EngineProcess"]):
+    def live(self) -> Self:
+        """Those that have shown lately that they live."""
+        return self.filter(seen_at__gt=timezone.now() - timedelta(seconds=LIVE_SECONDS))
+
+
+class EngineProcess(models.Model):
+    """A process that serves the local model, and which weights it serves."""
+
+    id = models.UUIDField(primary_key=True, default=row_id, editable=False)
+    base_model = models.CharField(_("base model"), max_length=200)
+    seen_at = models.DateTimeField(_("last sign of life"), default=timezone.now)
+
+    objects = EngineProcessQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("engine process")
+        verbose_name_plural = _("engine processes")
+
+    def __str__(self) -> str:
+        return f"{self.base_model}: {self.pk}"
+
+
 class LoadState(models.TextChoices):
     LOADING = "loading", _("loading")
     READY = "ready", _("ready")
@@ -60,14 +87,16 @@ class LoadState(models.TextChoices):
 
 
 class AdapterLoad(models.Model):
-    """What one engine process says of one adapter. A row that is not renewed is of a dead process."""
+    """What one engine process says of one adapter."""
 
     id = models.UUIDField(primary_key=True, default=row_id, editable=False)
-    process = models.UUIDField(_("process"))
+    process = models.ForeignKey(
+        EngineProcess, on_delete=models.CASCADE, related_name="loads", verbose_name=_("process")
+    )
     adapter = models.ForeignKey(Adapter, on_delete=models.CASCADE, related_name="loads")
     state = models.CharField(_("state"), max_length=10, choices=LoadState.choices)
-    error = models.CharField(_("error"), max_length=300, blank=True)
-    seen_at = models.DateTimeField(_("last sign of life"), default=timezone.now)
+    error = models.CharField(_("error"), max_length=ERROR_LENGTH, blank=True)
+    told_at = models.DateTimeField(_("since"), default=timezone.now)
 
     class Meta:
         verbose_name = _("loaded adapter")

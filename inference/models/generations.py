@@ -90,6 +90,9 @@ class Generation(models.Model):
     )
     attempts = models.JSONField(_("models that failed before"), default=list, blank=True)
     cache = models.CharField(_("cache"), max_length=10, blank=True)
+    cache_key = models.CharField(
+        _("key in the cache"), max_length=100, blank=True, help_text=_("Where it is kept, if anywhere.")
+    )
     parameters = models.JSONField(_("parameters"), default=dict)
     dropped_parameters = models.JSONField(_("parameters the model does not take"), default=list)
     context_trimmed = models.BooleanField(_("older turns left out"), default=False)

@@ -1,6 +1,10 @@
 """Answers that a curator has verified: they are served before any cache and any model is asked."""
 
-from django.db import models
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
@@ -12,21 +16,37 @@ from embeddings.models import Collection
 from inference.models.versions import Version
 from llmsite.core.ids import row_id
 
+Place = tuple[str, int | None, UUID | None]
+"""Where an answer stands: its digest, and the ids of the person and of the collection it is for."""
+
 
 class VerifiedAnswerQuerySet(models.QuerySet["VerifiedAnswer"]):
-    # Every way to change rows counts a version, by which all processes notice.
+    # Every way to change rows counts a version, by which all processes notice (inference.catalogue).
 
-    def update(self, **values: object) -> int:
+    @transaction.atomic
+    def update(self, **values: Any) -> int:
         changed = super().update(**values)
         if changed:
             Version.objects.bump(Version.VERIFIED)
         return changed
 
+    @transaction.atomic
+    def bulk_create(self, objs: Iterable["VerifiedAnswer"], *args: Any, **kwargs: Any) -> Any:
+        created = super().bulk_create(objs, *args, **kwargs)
+        Version.objects.bump(Version.VERIFIED)
+        return created
+
+    def places(self) -> dict[Place, UUID]:
+        """The ids of all, by where they stand."""
+        rows = self.values_list("digest", "user_id", "collection_id", "pk")
+        return {(digest, user, collection): pk for digest, user, collection, pk in rows}
+
 
 class VerifiedAnswer(models.Model):
     """The answer to one question, for whom `user` or `collection` says; for everybody where neither does.
 
-    `digest` stands for the question after Unicode, case and space folding, so that equal questions find it.
+    `digest` stands for the question and the turns before it, after Unicode, case and space folding, so that
+    equal questions find it (inference.verified).
     `source` is the feedback it comes from, of an app above this one.
     """
 

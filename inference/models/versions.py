@@ -32,6 +32,7 @@ class Version(models.Model):
     MODELS = "models"
     CACHE = "cache"
     VERIFIED = "verified"
+    EVICTED = "evicted"
 
     name = models.CharField(_("name"), max_length=30, primary_key=True)
     number = models.PositiveBigIntegerField(_("number"), default=0)

@@ -17,11 +17,13 @@ from inference.replies import llmsite_headers
 from inference.together import (
     BrokenOff,
     SideBySide,
+    Told,
     naming_fields,
     stream_response,
     whole,
 )
 from llmsite.core.errors import told
+from llmsite.core.event_stream import Outlet
 from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 
@@ -64,24 +66,30 @@ async def _whole(question: ChatQuestion, credential: Credential) -> HttpResponse
 async def _streamed(question: ChatQuestion, credential: Credential) -> HttpResponseBase:
     answers = SideBySide(question.asks, credential)
     started = await answers.begin()
-    response = stream_response(_chunks(answers, started, include_usage=question.include_usage), answers)
+    outlet = Outlet()
+    chunks = _chunks(answers, started, outlet, include_usage=question.include_usage)
+    response = stream_response(chunks, answers, outlet)
     for name, value in llmsite_headers(started).items():
         response[name] = value
     return response
 
 
 async def _chunks(
-    answers: SideBySide, started: list[Started], *, include_usage: bool
+    answers: SideBySide, started: list[Started], outlet: Outlet, *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """The events on the wire. Behind an error comes no [DONE], which would make it look like an end."""
     frame, ends = Frame(started[0]), []
-    async with aclosing(answers), aclosing(answers.told()) as telling:
+
+    def write(told: Told) -> bytes:
+        return frame.chunk(told.choice, told.event, usage_follows=include_usage)
+
+    telling = answers.told(at_once=lambda told: outlet.write(write(told)))
+    async with aclosing(answers), aclosing(telling):
         for choice, event in enumerate(started):
             yield frame.chunk(choice, event, usage_follows=include_usage)
         async for ready in telling:
             ends += [told.event for told in ready if isinstance(told.event, Finished)]
-            chunks = [frame.chunk(told.choice, told.event, usage_follows=include_usage) for told in ready]
-            yield b"".join(chunks) if ready else HEARTBEAT
+            yield b"".join(map(write, ready)) if ready else HEARTBEAT
     if len(ends) < len(started):
         return
     if include_usage:

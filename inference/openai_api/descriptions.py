@@ -141,7 +141,10 @@ CHAT_COMPLETION_REQUEST = body(
 
 OURS = {
     **answer(
-        cache={**constant("l1", "l2", "l3", None), "description": "The level of the cache it comes from."},
+        cache={
+            **constant("verified", "l1", "l2", "l3", None),
+            "description": "The level of the cache it comes from; `verified` where a curator wrote it.",
+        },
         cost={**TEXT, "description": "A decimal in the site's currency."},
         dropped_parameters=list_of(TEXT),
         context_trimmed={"type": "boolean", "description": "Old turns were left out, to fit the model."},

@@ -1,11 +1,11 @@
 """Anthropic's Messages, through its official SDK."""
 
-from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from inference.providers.base import TOOL_PARAMETERS, ChatRequest, ProviderEvent
+from inference.providers.base import TOOL_PARAMETERS, ChatRequest, Take
 from inference.providers.messages import MessageReader, request_body
 from inference.providers.sdk import SDKProvider
 from llmsite.core.destinations import Network
@@ -30,18 +30,18 @@ class AnthropicProvider(SDKProvider):
             network=network,
         )
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         client = await self._clients.get()
         import anthropic
 
         reader = MessageReader(self._failures)
         body = request_body(request)
         with self._translated(anthropic, reader):
-            async with await client.messages.create(**body) as events:
+            async with await client.messages.create(**body) as response, aclosing(aiter(response)) as events:
                 async for event in events:
                     for piece in reader.take(event):
-                        yield piece
-        yield reader.finished()
+                        take(piece)
+        take(reader.finished())
 
     def _build_client(self) -> "AsyncAnthropic":
         import anthropic

@@ -1,11 +1,11 @@
 """What the pipeline asks of a provider, and what a provider gives back.
 
-A provider is plain Python: it knows no ORM and no HTTP door of ours. Its contract is one method
-that yields; collecting what it yields is the non-streamed call.
+A provider is plain Python: it knows no ORM and no HTTP door of ours. Its contract is one method that gives
+each piece on with a plain call (docs/decisions/0014); collecting them is the non-streamed call.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +114,9 @@ class Finished:
 
 ProviderEvent = TextDelta | ToolCallDelta | Finished
 
+Take = Callable[[ProviderEvent], object]
+"""Is given the next event of an answer. It neither waits nor raises."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -150,10 +153,10 @@ class ChatProvider(ABC):
     """Whether it gives the same answer to the same prompt as long as no temperature is asked for."""
 
     @abstractmethod
-    def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
-        """Yield the answer's pieces and, last, one `Finished`.
+    async def stream(self, request: ChatRequest, take: Take) -> None:
+        """Give `take` the answer's pieces as they come and, last, one `Finished`.
 
-        Closing the iterator (`aclose`) or cancelling its task closes the connection upstream at once.
+        Cancelling it closes the connection upstream at once. `take` may be called from outside of the task.
         Raises a `ProviderFailure` of `llmsite.core.errors`, never an exception of an SDK.
         """
 

@@ -1,8 +1,8 @@
 """Deadlines and a last bound on the length, as a wrapper around any provider."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 import structlog
 
@@ -12,6 +12,7 @@ from inference.providers.base import (
     ChatRequest,
     Finished,
     ProviderEvent,
+    Take,
     TextDelta,
     Timeouts,
     ToolCallDelta,
@@ -46,26 +47,14 @@ class Deadlines(ChatProvider):
         self._provider = provider
         self._timeouts = timeouts
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         room = SPARE_CHARACTERS + CHARACTERS_PER_TOKEN * request.max_tokens
-        characters = Characters()
-        async with aclosing(self._provider.stream(request)) as events:
-            with closing(_Waiting(self.name, self._timeouts)) as waiting, waiting.explained():
-                while True:
-                    try:
-                        with waiting.for_next():
-                            event = await anext(events)
-                    except StopAsyncIteration:
-                        return
-                    waiting.has_come()
-                    for piece in characters.whole(event):
-                        room -= _length(piece)
-                        if room < 0:
-                            tokens = request.max_tokens
-                            log.warning("answer_without_end", provider=self.name, max_tokens=tokens)
-                            yield Finished("length", None)
-                            return
-                        yield piece
+        call = _Call(self.name, self._timeouts, room, take)
+        with closing(call), call.explained():
+            await self._provider.stream(request, call.take)
+        if call.is_too_long:
+            log.warning("answer_without_end", provider=self.name, max_tokens=request.max_tokens)
+            take(Finished("length", None))
 
     async def count_tokens(self, model: str, messages: Sequence[ChatMessage]) -> list[int]:
         try:
@@ -78,16 +67,20 @@ class Deadlines(ChatProvider):
         await self._provider.aclose()
 
 
-class _Waiting:
-    """The deadlines of one call's events."""
+class _Call:
+    """What has come of one call, the room that is left, and the deadline of what comes next."""
 
-    def __init__(self, provider: str, timeouts: Timeouts) -> None:
+    def __init__(self, provider: str, timeouts: Timeouts, room: int, take: Take) -> None:
+        self.is_too_long = False
         self._provider = provider
+        self._room = room
+        self._take = take
+        self._characters = Characters()
         self._clock = asyncio.get_running_loop().time
         self._last = self._clock() + timeouts.total
-        self._deadline = self._last
-        self._phase, self._seconds = "first_token", timeouts.first_token
+        self._deadline = self._clock() + timeouts.first_token
         self._idle_seconds = timeouts.idle
+        self._has_begun = False
         self._patience = Patience()
         self._watch = Watch()
 
@@ -95,28 +88,39 @@ class _Waiting:
         self._patience.close()
         self._watch.close()
 
-    def for_next(self) -> Patience:
-        """The block that follows waits for the next event, until its deadline."""
-        self._deadline = self._clock() + self._seconds
-        return self._patience.until(min(self._deadline, self._last))
-
-    def has_come(self) -> None:
-        if self._phase == "first_token":
-            self._phase, self._seconds = "idle", self._idle_seconds
+    def take(self, event: ProviderEvent) -> None:
+        """Hand on what is whole of `event`, as long as there is room."""
+        self._deadline = self._clock() + self._idle_seconds
+        self._patience.put_off(min(self._deadline, self._last))
+        if not self._has_begun:
+            self._has_begun = True
             self._watch.close()
+        for piece in self._characters.whole(event):
+            self._room -= _length(piece)
+            if self._room < 0:
+                self.is_too_long = True
+                self._patience.end()
+                return
+            self._take(piece)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raises ProviderTimeout for a deadline that passed, with what was late."""
+        """Ends the block at its deadline. Raises ProviderTimeout with what was late."""
         try:
-            yield
+            with self._patience.until(min(self._deadline, self._last)):
+                yield
         except TimeoutError:
-            missed = "total" if self._last <= self._deadline else self._phase
-            raise ProviderTimeout(provider=self._provider, phase=missed) from None
+            if not self.is_too_long:
+                raise ProviderTimeout(provider=self._provider, phase=self._late_phase()) from None
         except ProviderTimeout as error:
             if error.data.get("phase") == "connect" and self._watch.was_late:
                 raise ProviderBusy(provider=self._provider, phase="connect") from None
             raise
+
+    def _late_phase(self) -> str:
+        if self._last <= self._deadline:
+            return "total"
+        return "idle" if self._has_begun else "first_token"
 
 
 def _length(event: ProviderEvent) -> int:

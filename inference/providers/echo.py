@@ -1,14 +1,14 @@
 """Says back what it was told, word by word. Needs no key and no model."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from inference.providers.base import (
     ChatMessage,
     ChatProvider,
     ChatRequest,
     Finished,
-    ProviderEvent,
+    Take,
     TextDelta,
     Usage,
 )
@@ -28,14 +28,14 @@ class EchoProvider(ChatProvider):
     def from_settings(cls) -> "EchoProvider":
         return cls()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         prompt = next((turn.content for turn in reversed(request.messages) if turn.role == "user"), "")
         said, left_out = words(prompt)[: request.max_tokens], words(prompt)[request.max_tokens :]
         for word in said:
             await asyncio.sleep(SECONDS_PER_WORD.get(request.model, 0))
-            yield TextDelta(word)
+            take(TextDelta(word))
         sizes = await self.count_tokens(request.model, request.messages)
-        yield Finished("length" if left_out else "stop", Usage(sum(sizes), len(said)))
+        take(Finished("length" if left_out else "stop", Usage(sum(sizes), len(said))))
 
     async def count_tokens(self, model: str, messages: Sequence[ChatMessage]) -> list[int]:
         return [len(words(message.content)) for message in messages]

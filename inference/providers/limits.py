@@ -6,11 +6,10 @@ this is the provider's doing. It is counted for each event loop, of which a web 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, ProviderEvent
+from inference.providers.base import ChatMessage, ChatProvider, ChatRequest, Take
 from llmsite.core.errors import ProviderBusy
 
 
@@ -54,14 +53,12 @@ class Bounded(ChatProvider):
         self._seconds = seconds
         self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = WeakKeyDictionary()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         places = self._places_here()
         if not await places.take(seconds=self._seconds):
             raise ProviderBusy(provider=self.name)
         try:
-            async with aclosing(self._provider.stream(request)) as events:
-                async for event in events:
-                    yield event
+            await self._provider.stream(request, take)
         finally:
             places.free.release()
 

@@ -1,7 +1,7 @@
 """The site's own model process, or another OpenAI-compatible server in its place (vLLM)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from inference.providers.base import (
     ChatMessage,
     ChatProvider,
     ChatRequest,
-    ProviderEvent,
+    Take,
     estimate_tokens,
 )
 from inference.providers.chat_completions import CompletionReader, request_body, turn
@@ -60,7 +60,7 @@ class LocalProvider(ChatProvider):
             network=network,
         )
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         reader = CompletionReader(self._failures)
         payload = {**request_body(request, self.parameters), "max_tokens": request.max_tokens}
         headers = {"X-Request-ID": request.request_id} if request.request_id else {}
@@ -68,10 +68,14 @@ class LocalProvider(ChatProvider):
             async with self._post("/v1/chat/completions", payload, headers) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
-                while not reader.done and (received := await response.read()):
+
+                def feed(received: bytes) -> bool:
                     for delta in reader.feed(received):
-                        yield delta
-        yield reader.finished()
+                        take(delta)
+                    return not reader.done
+
+                await response.pour(feed)
+        take(reader.finished())
 
     async def count_tokens(self, model: str, messages: Sequence[ChatMessage]) -> list[int]:
         """Counted by the server's `/tokenize`; estimated where it has none, or cannot count a message.

@@ -1,13 +1,13 @@
 """OpenAI's Chat Completions, through its official SDK."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from inference.providers.base import ALL_PARAMETERS, ChatRequest, ProviderEvent
+from inference.providers.base import ALL_PARAMETERS, ChatRequest, Take
 from inference.providers.chat_completions import CompletionReader, request_body
 from inference.providers.sdk import SDKProvider
 from llmsite.core.destinations import Network
@@ -38,22 +38,24 @@ class OpenAIProvider(SDKProvider):
             network=network,
         )
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         client = await self._clients.get()
         import openai
 
         reader = CompletionReader(self._failures)
         body = {**request_body(request, self.parameters), "max_completion_tokens": request.max_tokens}
         with self._translated(openai, reader):
-            async with client.chat.completions.with_streaming_response.create(**body) as response:
-                received = response.iter_bytes()
+            async with (
+                client.chat.completions.with_streaming_response.create(**body) as response,
+                aclosing(response.iter_bytes()) as received,
+            ):
                 async for data in received:
                     for delta in reader.feed(data):
-                        yield delta
+                        take(delta)
                     if reader.done:
                         await _read_rest(received)
                         break
-        yield reader.finished()
+        take(reader.finished())
 
     def _build_client(self) -> "AsyncOpenAI":
         import openai

@@ -12,7 +12,7 @@ depends on the prompt alone.
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 from typing import Literal
@@ -24,7 +24,7 @@ from inference.providers.base import (
     ChatRequest,
     Finished,
     FinishReason,
-    ProviderEvent,
+    Take,
     TextDelta,
     ToolCallDelta,
     Usage,
@@ -102,16 +102,16 @@ class ScriptedProvider(ChatProvider):
     def from_settings(cls) -> "ScriptedProvider":
         return cls()
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[ProviderEvent, None]:
+    async def stream(self, request: ChatRequest, take: Take) -> None:
         script = _queue.popleft() if _queue else SCRIPTS.get(request.model, Script())
         call = Call(request)
         calls.append(call)
         try:
             async for piece in _pieces(script, request):
                 call.pieces += 1
-                yield TextDelta(piece) if isinstance(piece, str) else piece
+                take(TextDelta(piece) if isinstance(piece, str) else piece)
             call.outcome = "finished"
-            yield Finished(script.finish_reason, await self._usage(script, call))
+            take(Finished(script.finish_reason, await self._usage(script, call)))
         except SiteError:
             call.outcome = "failed"
             raise

@@ -1,6 +1,7 @@
 """What a token costs on its way through a web process: wake-ups, timers and writes."""
 
 import asyncio
+import json
 from contextlib import contextmanager
 
 import pytest
@@ -16,6 +17,8 @@ from inference.mirror import event_mirror
 from inference.providers.base import Finished, TextDelta
 from inference.providers.scripted import ScriptedProvider
 from inference.tests.waiting import until
+from llmsite.core.event_stream import WRITE
+from llmsite.handler import SiteHandler
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -54,11 +57,11 @@ def reads(monkeypatch):
     """What is read of the model's server: each item is what one read brings, and an empty one the end."""
     queue = asyncio.Queue()
 
-    async def stream(self, request):
+    async def stream(self, request, take):
         while pieces := await queue.get():
             for piece in pieces:
-                yield TextDelta(piece)
-        yield Finished("stop", None)
+                take(TextDelta(piece))
+        take(Finished("stop", None))
 
     monkeypatch.setattr(ScriptedProvider, "stream", stream)
     return queue
@@ -120,6 +123,99 @@ async def test_a_token_wakes_its_call_and_its_reader_and_nobody_else(door, alice
     assert len(given) == 2 * TOKENS
     reads.put_nowait([])
     assert b"stop" in b"".join([chunk async for chunk in chunks])
+
+
+class Server:
+    """Runs the site's own handler like a server that writes pieces at once, unless it is full."""
+
+    def __init__(self, door, headers):
+        self.sent = []
+        self.is_full = False
+        body = json.dumps(DOORS[door]).encode()
+        self._requests = [{"type": "http.request", "body": body}]
+        self._scope = {
+            "type": "http",
+            "method": "POST",
+            "path": door,
+            "query_string": b"",
+            "headers": [
+                (b"host", b"localhost"),
+                (b"content-type", b"application/json"),
+                *((name.lower().encode(), value.encode()) for name, value in headers.items()),
+            ],
+            "extensions": {WRITE: {"write": self._write}},
+        }
+        self.task = asyncio.ensure_future(SiteHandler().handle(self._scope, self._receive, self._send))
+
+    async def _receive(self):
+        return self._requests.pop() if self._requests else await asyncio.Event().wait()
+
+    async def _send(self, message):
+        self.sent.append(("sent", message.get("body", b"").decode()))
+
+    def _write(self, piece):
+        if self.is_full:
+            return False
+        self.sent.append(("written", piece.decode()))
+        return True
+
+    def how(self, text):
+        """How the piece with this text went out."""
+        [found] = [how for how, body in self.sent if f'"{text}"' in body]
+        return found
+
+
+@pytest.fixture
+async def served(alice, reads):
+    servers = []
+
+    async def serve(door):
+        headers = await sync_to_async(bearer)(alice)
+        servers.append(Server(door, headers))
+        for piece in ("first", "second"):
+            reads.put_nowait([piece])
+            await until(lambda piece=piece: any(f'"{piece}"' in body for _, body in servers[-1].sent))
+        return servers[-1]
+
+    yield serve
+    reads.put_nowait([])
+    await asyncio.gather(*(server.task for server in servers))
+
+
+@pytest.mark.usefixtures("models", "quiet")
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_token_wakes_no_reader_where_the_server_writes_at_once(door, served, reads):
+    server = await served(door)
+
+    with counted_work() as given:
+        for number in range(TOKENS):
+            reads.put_nowait([f"token{number}"])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+    naps = 2 * TOKENS
+
+    assert len(given) - naps == TOKENS
+    assert {server.how(f"token{number}") for number in range(TOKENS)} == {"written"}
+
+
+@pytest.mark.usefixtures("models", "quiet")
+@pytest.mark.parametrize("door", DOORS)
+async def test_what_the_server_cannot_write_at_once_is_sent_in_its_order(door, served, reads):
+    server = await served(door)
+    pieces = [f"token{number}" for number in range(TOKENS)]
+
+    for number, piece in enumerate(pieces):
+        server.is_full = number % 5 in (1, 2)
+        reads.put_nowait([piece])
+        if number % 3:
+            await until(lambda piece=piece: any(f'"{piece}"' in body for _, body in server.sent))
+    await until(lambda: f'"{pieces[-1]}"' in server.sent[-1][1])
+
+    assert {server.how(piece) for piece in pieces} == {"written", "sent"}
+    told = "".join(body for _, body in server.sent)
+    assert [told.count(f'"{piece}"') for piece in pieces] == [1] * TOKENS
+    places = [told.index(f'"{piece}"') for piece in pieces]
+    assert places == sorted(places)
 
 
 @pytest.mark.usefixtures("models", "quiet")

@@ -241,6 +241,38 @@ class StorageUsedUp(SiteError):
     field = "file"
 
 
+class PromotionRefused(SiteError):
+    """A model may not be moved to an adapter, or there is nothing to go back to. Data: reason (a sentence)."""
+
+
+class EvaluationRefused(SiteError):
+    """A run cannot be evaluated now. Data: reason (a sentence)."""
+
+
+class UnsupportedDataset(UnsupportedFile):
+    """A data set of a kind that is not read here, or that is not what its name says. Data: field."""
+
+
+class DatasetUnreadable(SiteError):
+    """A data set with rows that are not right, or with too few. Data: reason (a sentence), field."""
+
+    field = "file"
+
+
+class DatasetWithdrawn(SiteError):
+    """These very rows were taken out of use, because somebody who is in them was erased."""
+
+    field = "file"
+
+
+class DatasetDamaged(SiteError):
+    """The file of a data set is gone, or is not what was stored. Data: dataset."""
+
+
+class DatasetInUse(SiteError):
+    """A training run stands on it. Data: dataset."""
+
+
 class UpstreamCut(ProviderFailure):
     """The stream ended before its end was announced; the pieces so far are kept. Data: provider."""
 
@@ -380,6 +412,27 @@ TABLE: dict[type[SiteError], ErrorRow] = {
         413,
         "storage_used_up",
         _("Your documents would take more than the {limit} MB that are yours. Delete some of them first."),
+    ),
+    PromotionRefused: ErrorRow(409, "promotion_refused", _("{reason}")),
+    EvaluationRefused: ErrorRow(409, "evaluation_refused", _("{reason}")),
+    UnsupportedDataset: ErrorRow(
+        415,
+        "unsupported_dataset",
+        _("Data sets are taken as JSON, JSONL, CSV, TXT or Parquet, and have to be what their name says."),
+    ),
+    DatasetUnreadable: ErrorRow(422, "dataset_unreadable", _("{reason}")),
+    DatasetWithdrawn: ErrorRow(
+        409,
+        "dataset_withdrawn",
+        _("These rows were taken out of use, because somebody who is in them was erased."),
+    ),
+    DatasetDamaged: ErrorRow(
+        409,
+        "dataset_damaged",
+        _("The file of “{dataset}” is gone or was changed. Import it again, or restore it from a backup."),
+    ),
+    DatasetInUse: ErrorRow(
+        409, "dataset_in_use", _("A training run stands on “{dataset}”, so it cannot be deleted.")
     ),
     UpstreamCut: ErrorRow(
         502,

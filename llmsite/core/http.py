@@ -9,7 +9,7 @@ is how a request is cancelled, and nothing is shared between event loops.
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any, cast
@@ -37,11 +37,12 @@ class Response(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._body: list[bytes] = []
         self._unread = 0
-        self._error: BadResponse | None = None
+        self._error: Exception | None = None
         self._over = False
         self._loop = asyncio.get_running_loop()
         self._change: asyncio.Future[None] | None = None
         self._closed = asyncio.Event()
+        self._take: Callable[[bytes], bool] | None = None
 
     async def head(self) -> None:
         """Wait for status and headers. Raises ConnectionError where the server hangs up before."""
@@ -66,6 +67,29 @@ class Response(asyncio.Protocol):
             self._transport.resume_reading()
         self._unread = 0
         return received
+
+    async def pour(self, take: Callable[[bytes], bool]) -> None:
+        """Give `take` the body as it comes, in the very turn of the loop in which it does.
+
+        Ends with the body, announced or not, or as soon as `take` wants no more. Raises BadResponse, and what
+        `take` raises.
+        """
+        self._take = take
+        self._hand_on()
+        while not self._over:
+            await self._next_change()
+        if self._error:
+            raise self._error
+
+    def _hand_on(self) -> None:
+        """Give what has come to who takes it at once."""
+        received, self._unread = b"".join(self._body), 0
+        self._body.clear()
+        try:
+            wants_more = not received or cast("Callable[[bytes], bool]", self._take)(received)
+        except Exception as error:
+            self._error, wants_more = error, False
+        self._over = self._over or not wants_more
 
     async def read_json(self, *, limit: int) -> Any:
         """The whole body as JSON, or as text where it is none. Raises BadResponse over `limit` bytes."""
@@ -109,6 +133,10 @@ class Response(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._error = self._error or BadResponse(str(error))
             self._over = True
+        if self._take is not None:
+            self._hand_on()
+            if not self._over:
+                return
         if self._unread > HIGH_WATER and self._transport:
             self._transport.pause_reading()
         self._changed()

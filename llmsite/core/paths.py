@@ -8,7 +8,16 @@ def is_api_path(path: str) -> bool:
     return path.startswith(_API_PREFIXES)
 
 
-_FILES = frozenset({"/api/documents", "/documents/upload/"})
+_FILES = frozenset(
+    {
+        "/api/documents",
+        "/documents/upload/",
+        "/api/training/datasets",
+        "/api/training/datasets/preview",
+        "/training/datasets/upload/",
+        "/training/datasets/preview/",
+    }
+)
 
 
 def takes_files(path: str) -> bool:

@@ -30,6 +30,19 @@ class Patience:
         self._deadline = deadline
         return self
 
+    def put_off(self, deadline: float) -> None:
+        """The block that is running ends by `deadline` instead. To be called from anywhere in the loop."""
+        self._deadline = deadline
+        if self._waiting is not None and (self._timer is None or deadline < self._rings_at):
+            self._set_timer()
+
+    def end(self) -> None:
+        """The block that is running ends now, as if its deadline had passed."""
+        self.close()
+        if self._waiting is not None and not self._is_over:
+            self._is_over = True
+            self._waiting.cancel()
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -65,5 +78,4 @@ class Patience:
         if self._loop.time() < self._deadline:
             self._set_timer()
             return
-        self._is_over = True
-        self._waiting.cancel()
+        self.end()

@@ -84,6 +84,8 @@ def prepare_environment(*, is_worker: bool, runs_tests: bool) -> None:
         os.environ["MODELS_ROOT"] = os.environ["LLMSITE_TEST_MODELS_ROOT"]
     os.environ["MEDIA_ROOT"] = str(_folder("media"))
     os.environ["INDEX_ROOT"] = str(_folder("indexes"))
+    os.environ["ADAPTERS_ROOT"] = str(_folder("adapters"))
+    os.environ["DATASETS_ROOT"] = str(_folder("datasets"))
     if EMBEDDED:
         os.environ["DATABASE_URL"] = f"sqlite:///{_folder('unused') / 'unused.sqlite3'}"
         return

@@ -70,6 +70,7 @@ PAGES = [
     row("account/sessions/<uuid:pk>/end/", OWN, to="session", blind=("GET",), GET=302, POST=302),
     row("account/keys/", S, GET=302, POST=400),
     row("account/keys/<int:pk>/revoke/", OWN, to="key", blind=("GET",), GET=302, POST=302),
+    row("account/training/", S, GET=302, POST=302),
     row("account/download/", S, GET=302, POST=200),
     row("account/delete/", S, GET=302, POST=400),
     row("", S, GET=302),
@@ -85,6 +86,14 @@ PAGES = [
     row("documents/collections/", S, POST=400),
     row("documents/collections/<uuid:pk>/", OWN, to="collection", body={"name": "Mine"}, POST=400),
     row("documents/collections/<uuid:pk>/delete/", OWN, to="collection", POST=302),
+    # For curators: whoever is none is refused before anything is looked up; test_queue_pages.py has the others.
+    row("feedback/", S, GET=403),
+    row("feedback/<uuid:pk>/", S, GET=403),
+    row("feedback/<uuid:pk>/claim/", S, POST=403),
+    row("feedback/<uuid:pk>/release/", S, POST=403),
+    row("feedback/<uuid:pk>/accept/", S, POST=403),
+    row("feedback/<uuid:pk>/reject/", S, POST=403),
+    row("feedback/<uuid:pk>/revoke/", S, POST=403),
     row("docs/", S, GET=200),
     row("i18n/setlang/", E, **_ALL_REDIRECT),
     row("jsi18n/", E, GET=200),
@@ -122,6 +131,8 @@ API = [
     row("api/documents/<uuid:pk>/retry", OWN, to="document", POST=202),
     row("api/documents/<uuid:pk>/pages", OWN, to="document", GET=200),
     row("api/search", S, POST=400),
+    row("api/feedback", S, GET=200, POST=400),
+    row("api/feedback/<uuid:pk>", OWN, to="feedback", DELETE=204),
     row("api/models", S, GET=200),
     # Whoever may not run the site is refused; test_model_api.py has the others.
     row("api/model", S, GET=200, POST=403),
@@ -187,6 +198,9 @@ ADMIN_TABLES = {
     "inference/chatmodelconfig": "model",
     "inference/conversation": "conversation",
     "inference/generation": "generation",
+    "inference/verifiedanswer": "verified",
+    "feedback/feedback": "feedback",
+    "feedback/example": "example",
 }
 
 
@@ -219,6 +233,9 @@ REFUSED_TO_ALL = {
             "embeddings/documentversion",
             "inference/conversation",
             "inference/generation",
+            "inference/verifiedanswer",
+            "feedback/feedback",
+            "feedback/example",
         )
         for page in ("add/", "<path:object_id>/delete/")
     ),

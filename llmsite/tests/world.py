@@ -20,10 +20,22 @@ from accounts.models.audit import AuditKind
 from embeddings import storage
 from embeddings.models import Collection, Document, Page
 from embeddings.models import Status as Reading
-from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
+from feedback.models import Example, Feedback
+from inference.models import ChatModelConfig, Conversation, Generation, Message, Status, VerifiedAnswer
 from llmsite.tests.rights import Row
 
-UUIDS = ("session", "event", "conversation", "generation", "collection", "document", "document_version")
+UUIDS = (
+    "session",
+    "event",
+    "conversation",
+    "generation",
+    "collection",
+    "document",
+    "document_version",
+    "feedback",
+    "example",
+    "verified",
+)
 MISSING, MISSING_NUMBER = UUID(int=1), 99_999_999
 
 
@@ -51,6 +63,7 @@ def make_objects(owner: User) -> SimpleNamespace:
     )
     collection = Collection.objects.create(owner=owner, name="Secret collection")
     document = make_document(collection)
+    feedback = Feedback.objects.create(user=owner, message=answer, rating=1, comment="Secret word")
     return SimpleNamespace(
         collection=collection.pk,
         document=document.pk,
@@ -67,6 +80,9 @@ def make_objects(owner: User) -> SimpleNamespace:
         user=owner.pk,
         group=Group.objects.get(name=roles.MEMBER).pk,
         model=ChatModelConfig.objects.get(alias="echo").pk,
+        feedback=feedback.pk,
+        example=Example.objects.create(feedback=feedback, kind="sft", prompt=[], chosen="Secret lesson").pk,
+        verified=VerifiedAnswer.objects.create(question="Secret", answer="Secret", user=owner).pk,
     )
 
 
@@ -108,7 +124,7 @@ def target_of(row: Row, objects: SimpleNamespace | None) -> object:
 def rows_of_all_tables() -> dict[str, list[tuple]]:
     tables = [
         table
-        for app in ("accounts", "embeddings", "inference", "admin", "auth")
+        for app in ("accounts", "embeddings", "inference", "feedback", "admin", "auth")
         for table in apps.get_app_config(app).get_models(include_auto_created=True)
         if table._meta.label != "auth.Permission"
     ]

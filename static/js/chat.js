@@ -208,7 +208,7 @@ class ChatPage {
     const stopped = event.finish_reason === "cancelled";
     message.settle(text, { status: stopped ? "stopped" : "finished", ...fromFinished(event) });
     if (stopped) this.#end(gettext("The answer was stopped."));
-    else this.#end(event.cache ? gettext("The answer is complete. It comes from the cache.") : gettext("The answer is complete."));
+    else this.#end(howItEnded(event));
   }
 
   #fail(message, event, text) {
@@ -244,6 +244,12 @@ class ChatPage {
 // Says the start and the end to a screen reader; the words of the answer are left to its user.
 function announce(sentence) {
   document.querySelector(".announcer").textContent = sentence;
+}
+
+function howItEnded({ cache }) {
+  if (cache === "verified") return gettext("The answer is complete. A curator has checked it.");
+  if (cache) return gettext("The answer is complete. It comes from the cache.");
+  return gettext("The answer is complete.");
 }
 
 async function copy(button, text) {

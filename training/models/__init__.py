@@ -1,5 +1,5 @@
 from training.models.datasets import Dataset, DatasetRow, DatasetVersion, Layout
-from training.models.evaluations import Evaluation
+from training.models.evaluations import Evaluation, EvaluationAnswer, Preference
 from training.models.promotions import Promotion, PromotionStatus
 from training.models.runs import ENDED, Metric, RunStatus, TrainingRun
 
@@ -9,8 +9,10 @@ __all__ = [
     "DatasetRow",
     "DatasetVersion",
     "Evaluation",
+    "EvaluationAnswer",
     "Layout",
     "Metric",
+    "Preference",
     "Promotion",
     "PromotionStatus",
     "RunStatus",

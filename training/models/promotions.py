@@ -31,6 +31,10 @@ class Promotion(models.Model):
         Adapter, on_delete=models.PROTECT, null=True, blank=True, related_name="promotions"
     )
     previous = models.ForeignKey(Adapter, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    before = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
+    """The promotion that a roll-back of this one puts back; without one, the base model alone."""
     is_rollback = models.BooleanField(_("roll-back"), default=False)
     status = models.CharField(
         _("status"), max_length=10, choices=PromotionStatus.choices, default=PromotionStatus.LOADING

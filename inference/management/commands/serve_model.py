@@ -138,6 +138,7 @@ def run(model: Any, listener: socket.socket) -> None:
     from embeddings.embedder import Embedder
     from embeddings.encoder import load_encoder
     from embeddings.indexes.server import IndexService
+    from inference.adapter_service import AdapterService
     from inference.engine.server import make_app
 
     if model is None or model.engine != "torch":
@@ -146,8 +147,11 @@ def run(model: Any, listener: socket.socket) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     name = settings.EMBEDDING_MODEL
     embedder = Embedder(name, lambda: load_encoder(name, device=settings.DEVICE))
+    adapters = model and AdapterService(
+        model, path=settings.LOCAL_MODEL_PATH, models_root=settings.MODELS_ROOT
+    )
     config = uvicorn.Config(
-        make_app(model, embedder, IndexService(embedder, settings.INDEX_ROOT)),
+        make_app(model, embedder, IndexService(embedder, settings.INDEX_ROOT), adapters),
         log_config=None,
         access_log=False,
         proxy_headers=False,

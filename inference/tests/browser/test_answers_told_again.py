@@ -3,7 +3,8 @@
 import pytest
 from asgiref.sync import sync_to_async
 
-from inference.models import ChatModelConfig, Generation, ModelFallback
+from inference.models import ChatModelConfig, Generation, Message, ModelFallback
+from inference.verified import verify
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -39,6 +40,34 @@ async def test_an_answer_of_the_cache_says_so_also_after_a_reload(visit):
     await page.reload()
     assert await badge.is_visible()
     assert await visitor.answer.locator(".message-fresh").is_visible()
+
+
+@pytest.mark.flows
+async def test_a_verified_answer_says_so_also_after_a_reload(visit):
+    visitor = await visit()
+    page = visitor.page
+    await visitor.open()
+    await visitor.ask_and_wait(QUESTION, "scripted")
+    rated = await Message.objects.select_related("conversation").aget(role="assistant")
+    await sync_to_async(verify)(rated, "Paris, says the curator.", source=None)
+
+    await visitor.open()
+    assert await visitor.ask_and_wait(QUESTION, "scripted") == "Paris, says the curator."
+
+    badge = visitor.answer.locator(".message-verified")
+    assert await badge.is_visible()
+    assert await badge.text_content() == "Verified answer. A curator has checked this answer to this question."
+    assert not await visitor.answer.locator(".message-cache").is_visible()
+    assert "scripted" not in await visitor.answer.locator(".message-facts").inner_text()
+    announced = await page.locator(".announcer").inner_text()
+    assert announced == "The answer is complete. A curator has checked it."
+    await page.reload()
+    assert await badge.is_visible()
+    assert "scripted" not in await visitor.answer.locator(".message-facts").inner_text()
+    # Who wants the model's own word all the same, asks for it.
+    await page.get_by_role("button", name="Fresh answer").click()
+    await page.wait_for_selector(".message:last-child:not([data-cache])[data-status=finished]")
+    assert not await visitor.answer.locator(".message-verified").is_visible()
 
 
 @pytest.mark.flows

@@ -11,18 +11,18 @@ from django.db.backends.utils import CursorWrapper
 
 from conftest import bearer
 from inference.hit_writer import hit_writer
-from inference.models import Generation
+from inference.models import Generation, VerifiedAnswer
 from inference.providers import scripted
+from inference.providers.base import ChatMessage
+from inference.verified import digest_of
 from llmsite.asgi import application
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled", "models")]
 
+CAPITAL = "What is the capital of France?"
 QUESTIONS = {
-    "/api/predict": {"prompt": "What is the capital of France?", "model": "scripted"},
-    "/v1/chat/completions": {
-        "model": "scripted",
-        "messages": [{"role": "user", "content": "What is the capital of France?"}],
-    },
+    "/api/predict": {"prompt": CAPITAL, "model": "scripted"},
+    "/v1/chat/completions": {"model": "scripted", "messages": [{"role": "user", "content": CAPITAL}]},
 }
 
 
@@ -88,6 +88,15 @@ def headers(alice):
     return bearer(alice)
 
 
+@pytest.fixture
+def verified_elsewhere(alice, bob):
+    """Answers that curators have verified: to other questions, and to this one for somebody else."""
+    for user, words in ((None, "What is the capital of Spain?"), (bob, CAPITAL)):
+        digest = digest_of([ChatMessage("user", words)])
+        VerifiedAnswer.objects.create(digest=digest, question=words, answer="Verified.", user=user)
+
+
+@pytest.mark.usefixtures("verified_elsewhere")
 @pytest.mark.parametrize("path", QUESTIONS)
 async def test_a_hit_takes_no_thread_and_no_query(path, headers, counts, monkeypatch):
     # The rows are written behind the answers, and the catalogue is read beside them: not within this test.
@@ -105,6 +114,22 @@ async def test_a_hit_takes_no_thread_and_no_query(path, headers, counts, monkeyp
         assert status == 200
         assert head["x-llmsite-cache"] == "hit-l1"
     assert len(scripted.calls) == 1
+
+
+async def test_a_verified_answer_takes_one_query(alice, headers, counts, monkeypatch):
+    monkeypatch.setattr("inference.hit_writer.FLUSH_SECONDS", 2)
+    digest = digest_of([ChatMessage("user", CAPITAL)])
+    await VerifiedAnswer.objects.acreate(digest=digest, question=CAPITAL, answer="Paris.", user=alice)
+    assert (await ask("/api/predict", headers))[1]["x-llmsite-cache"] == "hit-verified"
+    monkeypatch.setattr("inference.catalogue.REFRESH_SECONDS", 1000)
+    monkeypatch.setattr("inference.catalogue.MOST_SECONDS", 1000)
+    counts.__init__()
+
+    for _ in range(10):
+        await ask("/api/predict", headers)
+
+    assert counts.queries == 10
+    assert not scripted.calls
 
 
 async def test_it_has_passed_every_check_all_the_same(headers):

@@ -99,13 +99,24 @@ def scripted_model(runner: ScriptedRunner, *, queue_limit: int = 64) -> LoadedMo
 
 
 @contextlib.contextmanager
-def serving(runner: ScriptedRunner, *, queue_limit: int = 64) -> Iterator[Served]:
+def serving(runner: ScriptedRunner, *, queue_limit: int = 64, adapters: Any = None) -> Iterator[Served]:
     """Serve a scripted runner under the name `scripted`."""
     model = scripted_model(runner, queue_limit=queue_limit)
+    with serving_model(model, adapters) as served:
+        try:
+            yield served
+        finally:
+            runner.gated = False
+            runner.gate.release(1000)
+
+
+@contextlib.contextmanager
+def serving_model(model: LoadedModel, adapters: Any = None) -> Iterator[Served]:
+    """Serve a model, which is closed at the end."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            make_app(model), log_config=None, access_log=False, timeout_graceful_shutdown=5
+            make_app(model, adapters=adapters), log_config=None, access_log=False, timeout_graceful_shutdown=5
         )
         server = PromptServer(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -115,7 +126,5 @@ def serving(runner: ScriptedRunner, *, queue_limit: int = 64) -> Iterator[Served
                 time.sleep(0.005)
             yield Served(listener.getsockname()[1], model)
         finally:
-            runner.gated = False
-            runner.gate.release(1000)
             server.should_exit = True
             thread.join()

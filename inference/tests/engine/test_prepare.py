@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from inference.engine import prepare
+from inference.engine import folders, prepare
 from inference.engine.gguf_blocks import (
     BLOCK,
     Quantized,
@@ -95,7 +95,7 @@ def fill(folder, text="whole"):
     manifest = {
         "format": prepare.FORMAT,
         "source": prepare._source(prepare.packaged_gguf()),
-        "files": {prepare.GRAPH: prepare._digest(folder / prepare.GRAPH)},
+        "files": {prepare.GRAPH: folders.digest(folder / prepare.GRAPH)},
     }
     (folder / prepare.MANIFEST).write_text(prepare.json.dumps(manifest))
 
@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch, code):
 
 
 def test_too_little_space_is_told_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(EngineError, match="0 MB free, 200 MB are needed"):
         prepare.prepared_model(tmp_path)
     assert os.listdir(tmp_path) == []

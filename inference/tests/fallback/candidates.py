@@ -1,6 +1,6 @@
 """The models that these tests ask in turn, and short forms of asking."""
 
-from contextlib import aclosing
+from functools import partial
 
 import pytest
 
@@ -11,7 +11,7 @@ from inference.providers.base import Finished, TextDelta, Timeouts
 from inference.providers.deadlines import Deadlines
 from inference.providers.local import LocalProvider
 from inference.providers.openai import OpenAIProvider
-from inference.tests.providers.asking import a_request
+from inference.tests.providers.asking import a_request, pulled
 from inference.tests.standin import Answer
 from llmsite.core import errors
 
@@ -39,10 +39,16 @@ async def each(*candidates):
         yield candidate
 
 
+def events_of(candidates):
+    """The events of the first that answers, one by one; closing cancels the call."""
+    return pulled(partial(answer_from, candidates))
+
+
 async def ask(*candidates):
     """Who answered, after which attempts, with which text."""
-    async with aclosing(answer_from(each(*candidates))) as events:
-        answering, *rest = [event async for event in events]
+    events = []
+    await answer_from(each(*candidates), events.append)
+    answering, *rest = events
     assert isinstance(answering, Answering)
     assert isinstance(rest[-1], Finished)
     text = "".join(event.text for event in rest if isinstance(event, TextDelta))

@@ -7,11 +7,11 @@ import pytest
 
 from inference import fallback
 from inference.circuits import FAILURES_IN_A_ROW, Row
-from inference.fallback import Candidate, answer_from
+from inference.fallback import Candidate
 from inference.models import ChatModelConfig
 from inference.providers.base import TextDelta, Timeouts
 from inference.providers.limits import Bounded
-from inference.tests.fallback.candidates import FAILED, a_candidate, ask, each, refused
+from inference.tests.fallback.candidates import FAILED, a_candidate, ask, each, events_of, refused
 from inference.tests.standin import Answer
 from llmsite.core import errors
 
@@ -109,7 +109,7 @@ class TestNothingIsTriedAgain:
     @pytest.mark.parametrize("end", ["fin", "rst", "no_end_mark"])
     async def test_after_the_first_piece(self, any_first, other, standin, second, end):
         standin.script(Answer(pieces=("Hel", "lo"), end=end))
-        events = answer_from(each(any_first, other))
+        events = events_of(each(any_first, other))
         seen = [await anext(events) for _ in range(3)]
         with pytest.raises(errors.UpstreamCut):
             await anext(events)

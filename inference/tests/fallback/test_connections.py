@@ -9,13 +9,10 @@ import pytest
 
 from inference import fallback
 from inference.circuits import FAILURES_IN_A_ROW
-from inference.fallback import Answering, Candidate, answer_from
-from inference.models import ChatModelConfig
+from inference.fallback import Answering
 from inference.providers.base import TextDelta, Timeouts
 from inference.providers.limits import Bounded
-from inference.providers.scripted import ScriptedProvider
-from inference.tests.fallback.candidates import FAILED, PROVIDERS, a_candidate, ask, each, refused
-from inference.tests.providers.asking import a_request
+from inference.tests.fallback.candidates import FAILED, PROVIDERS, a_candidate, ask, each, events_of, refused
 from inference.tests.standin import Answer
 from llmsite.core import errors, lateness
 
@@ -72,30 +69,12 @@ class TestConnections:
         self, any_first, other, standin, second
     ):
         standin.script(Answer(pieces=("word ",) * 1000, gap=0.05))
-        async with aclosing(answer_from(each(any_first, other))) as events:
+        async with aclosing(events_of(each(any_first, other))) as events:
             assert isinstance(await anext(events), Answering)
             assert await anext(events) == TextDelta("word ")
 
         assert await asyncio.to_thread(standin.calls[0].client_left.wait, 1)
         assert second.calls == []
-
-    async def test_nothing_is_left_open_when_it_is_closed(self):
-        """Not some time later either, when nobody refers to the call any more."""
-        kept = []
-
-        class Kept(ScriptedProvider):
-            def stream(self, request):
-                kept.append(super().stream(request))
-                return kept[-1]
-
-        model = ChatModelConfig(alias="m", provider="scripted", provider_model="endless")
-        async with aclosing(
-            answer_from(each(Candidate(model, Kept(), a_request(model="endless"))))
-        ) as events:
-            assert [type(await anext(events)) for _ in range(2)] == [Answering, TextDelta]
-
-        with pytest.raises(StopAsyncIteration):
-            await anext(kept[0])
 
     async def test_candidates_after_the_one_that_answers_are_not_prepared(self, first):
         prepared = []
@@ -105,7 +84,7 @@ class TestConnections:
                 prepared.append(number)
                 yield first
 
-        async with aclosing(answer_from(candidates())) as events:
+        async with aclosing(events_of(candidates())) as events:
             assert [event async for event in events]
 
         assert prepared == [0]

@@ -32,7 +32,14 @@ from inference.providers.local import LocalProvider
 from inference.providers.openai import OpenAIProvider
 from inference.providers.scripted import Script, ScriptedProvider
 from inference.providers.words import words
-from inference.tests.providers.asking import a_request, collect, collect_until_error, end_of, text_of
+from inference.tests.providers.asking import (
+    a_request,
+    collect,
+    collect_until_error,
+    end_of,
+    stream,
+    text_of,
+)
 from inference.tests.standin import Answer, End, StandIn
 from inference.tests.wire import AnthropicFormat, OpenAIFormat
 from llmsite.core import errors
@@ -86,7 +93,7 @@ class TestEveryProvider:
         assert provider.parameters <= ALL_PARAMETERS
 
     async def test_closing_ends_the_answer(self, provider: ChatProvider) -> None:
-        events = provider.stream(a_request(TEXT))
+        events = stream(provider, a_request(TEXT))
         async with aclosing(events):
             assert isinstance(await anext(events), TextDelta)
         with pytest.raises(StopAsyncIteration):
@@ -157,7 +164,7 @@ class TestStopping:
         self, provider: ChatProvider, standin: StandIn
     ) -> None:
         standin.script(Answer(pieces=("word ",) * 1000, gap=0.05))
-        events = provider.stream(a_request())
+        events = stream(provider)
         async with aclosing(events):
             assert await anext(events) == TextDelta("word ")
         assert await asyncio.to_thread(standin.calls[-1].client_left.wait, 1)

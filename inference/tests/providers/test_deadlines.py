@@ -6,7 +6,7 @@ from inference.providers import scripted
 from inference.providers.base import ChatMessage, Timeouts
 from inference.providers.deadlines import Deadlines
 from inference.providers.scripted import Script, ScriptedProvider
-from inference.tests.providers.asking import a_request, collect, collect_until_error, end_of, text_of
+from inference.tests.providers.asking import collect, collect_until_error, end_of, text_of
 from llmsite.core.errors import ProviderTimeout, ProviderUnavailable
 
 
@@ -37,15 +37,6 @@ async def test_the_deadline_that_passed_is_named(
 async def test_the_first_piece_may_take_longer_than_the_next() -> None:
     scripted.play(Script(pieces=("a",), delay=0.1))
     assert end_of(await collect(deadlines(first_token=5, idle=0.05))).finish_reason == "stop"
-
-
-async def test_time_that_the_reader_takes_does_not_count_as_silence() -> None:
-    scripted.play(Script(pieces=("a", "b")))
-    pieces = []
-    async for event in deadlines(idle=0.15).stream(a_request()):
-        pieces.append(event)
-        await asyncio.sleep(0.2)
-    assert text_of(pieces) == "ab"
 
 
 async def test_other_errors_pass_through() -> None:

@@ -10,7 +10,14 @@ from inference.providers.base import ChatProvider, Finished, TextDelta, Timeouts
 from inference.providers.deadlines import CHARACTERS_PER_TOKEN, SPARE_CHARACTERS, Deadlines
 from inference.providers.limits import Bounded
 from inference.providers.local import LocalProvider
-from inference.tests.providers.asking import a_request, collect, collect_until_error, end_of, text_of
+from inference.tests.providers.asking import (
+    a_request,
+    collect,
+    collect_until_error,
+    end_of,
+    stream,
+    text_of,
+)
 from inference.tests.standin import Answer, StandIn
 from inference.tests.waiting import until
 from llmsite.core import errors
@@ -89,7 +96,7 @@ class TestBounds:
         self, bounded: Bounded, standin: StandIn
     ) -> None:
         for _ in range(20):
-            events = bounded.stream(a_request())
+            events = stream(bounded)
             async with aclosing(events), asyncio.timeout(10):
                 assert isinstance(await anext(events), TextDelta)
 
@@ -157,10 +164,11 @@ class Endless(ChatProvider):
         self.piece = piece
         self.closed = False
 
-    async def stream(self, request):
+    async def stream(self, request, take):
         try:
             while True:
-                yield self.piece
+                take(self.piece)
+                await asyncio.sleep(0)
         finally:
             self.closed = True
 

@@ -8,7 +8,14 @@ from inference.providers.base import ChatMessage, Finished, TextDelta, Usage
 from inference.providers.echo import EchoProvider
 from inference.providers.scripted import Script, ScriptedProvider
 from inference.providers.words import words
-from inference.tests.providers.asking import a_request, collect, collect_until_error, end_of, text_of
+from inference.tests.providers.asking import (
+    a_request,
+    collect,
+    collect_until_error,
+    end_of,
+    stream,
+    text_of,
+)
 from llmsite.core.errors import ProviderRejected, ProviderUnavailable, UpstreamCut
 
 
@@ -54,7 +61,7 @@ class TestScripted:
         assert text_of(events) == text
 
     async def test_an_endless_answer_ends_when_it_is_closed(self) -> None:
-        events = self.provider.stream(a_request(model="endless"))
+        events = stream(self.provider, a_request(model="endless"))
         async with aclosing(events):
             for _ in range(3):
                 await anext(events)

@@ -49,9 +49,9 @@ async def test_it_comes_all_the_way(alice, models, settled):
     await ChatModelConfig.objects.filter(alias="echo").aupdate(provider="scripted")
     finished = base.Finished("stop", base.Usage(1, 1), stop_sequence="END")
 
-    async def stream(self, request):
-        yield base.TextDelta("Hi")
-        yield finished
+    async def stream(self, request, take):
+        take(base.TextDelta("Hi"))
+        take(finished)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scripted.ScriptedProvider, "stream", stream)

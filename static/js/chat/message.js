@@ -169,9 +169,10 @@ export function fromFinished(event) {
   };
 }
 
-// Where the documents answer themselves, or have no answer, no model is asked, and a note of its own says so.
-function isOfModel({ grounding }) {
-  return grounding !== "extract" && grounding !== "nothing";
+// Where a curator's answer is told, the documents answer themselves, or have no answer, no model is asked; the
+// page says so itself.
+function isOfModel({ cache, grounding }) {
+  return cache !== "verified" && grounding !== "extract" && grounding !== "nothing";
 }
 
 function notes(facts) {

@@ -1,0 +1,162 @@
+"""What curators make of feedback, and what follows from it.
+
+    open ──accept──► accepted: a verified answer, an evaluation case, a row and a pair to train on
+      │ ▲                │
+      │ └────revoke──────┤          all four are gone again
+      └──reject──► rejected
+
+Every step is a compare-and-set in one transaction with all that follows from it, so two curators never decide
+on one entry, and nothing of a decision is ever half there. Each of them returns whether it was this call that
+did it: False says that the entry has moved on since, and is to be read anew.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.audit import record
+from accounts.models import User
+from accounts.models.audit import AuditKind
+from embeddings.models import Collection
+from feedback.models import Example, ExampleKind, Feedback, ReviewStatus, Scope
+from feedback.models.feedback import CORRECTION_LENGTH
+from feedback.sanitize import sanitize
+from feedback.turns import branch_of, prompt_of
+from inference.models import Message
+from inference.verified import verify, withdraw
+from llmsite.core.errors import InvalidInput
+
+LABEL_LENGTH = 50
+
+
+def claim(feedback: Feedback, curator: User) -> bool:
+    """Let `curator` work on an open entry alone, for `CLAIM_LASTS` from now; again, for as long again."""
+    free = Feedback.objects.claimable_by(curator).filter(pk=feedback.pk)
+    return free.update(claimed_by=curator, claimed_at=timezone.now()) == 1
+
+
+def release(feedback: Feedback, curator: User) -> bool:
+    """Give an entry back that `curator` has claimed."""
+    claimed = Feedback.objects.filter(pk=feedback.pk, status=ReviewStatus.OPEN, claimed_by=curator)
+    return claimed.update(claimed_by=None, claimed_at=None) == 1
+
+
+def accept(
+    feedback: Feedback,
+    curator: User,
+    *,
+    answer: str,
+    scope: str,
+    collection: Collection | None = None,
+    confirmed_impersonal: bool = False,
+    label: str = "",
+    seen: datetime | None = None,
+) -> bool:
+    """Let `answer` be the right one from now on: told, examined and trained on.
+
+    It is told to the author alone, or, where `scope` says so, to all who ask `collection`, or to everybody;
+    then `confirmed_impersonal` has to say that nothing personal is in it or in its question. `seen` is the
+    `updated_at` of the feedback as the curator has read it, where it has to be that still.
+
+    Raises InvalidInput for an answer, label, scope or collection that will not do.
+    """
+    answer = sanitize(answer, limit=CORRECTION_LENGTH, field="answer")
+    if not answer:
+        raise InvalidInput(field="answer", reason=_("Write the right answer."))
+    audience = _audience(curator, scope, collection, confirmed_impersonal=confirmed_impersonal)
+    told = {"scope": scope, "collection": audience}
+    with transaction.atomic():
+        if not _decide(feedback, curator, ReviewStatus.ACCEPTED, label=label, seen=seen, told=told):
+            return False
+        _note(AuditKind.FEEDBACK_ACCEPTED, feedback, curator, scope=scope)
+        _store(feedback, curator, answer, scope, audience)
+    return True
+
+
+@transaction.atomic
+def reject(feedback: Feedback, curator: User, *, label: str = "", seen: datetime | None = None) -> bool:
+    """Decide that nothing is to be learned from it. Raises InvalidInput for a label that will not do."""
+    if not _decide(feedback, curator, ReviewStatus.REJECTED, label=label, seen=seen):
+        return False
+    _note(AuditKind.FEEDBACK_REJECTED, feedback, curator)
+    return True
+
+
+@transaction.atomic
+def revoke(feedback: Feedback, actor: User) -> bool:
+    """Take a decision back, with all that followed from it: the entry is open again."""
+    decided = Feedback.objects.filter(pk=feedback.pk).exclude(status=ReviewStatus.OPEN)
+    undone = {"scope": "", "collection": None, "reviewed_by": None, "reviewed_at": None}
+    if not decided.update(status=ReviewStatus.OPEN, claimed_by=None, claimed_at=None, **undone):
+        return False
+    removed = {"answers": withdraw(feedback.pk), "examples": feedback.examples.all().delete()[0]}
+    _note(AuditKind.FEEDBACK_REVOKED, feedback, actor, **removed)
+    return True
+
+
+def forget(instance: Feedback, **_kwargs: Any) -> None:
+    """Called where feedback is deleted: what was verified because of it goes with it, as examples do."""
+    withdraw(instance.pk)
+
+
+# --- The state ------------------------------------------------------------------------------------
+
+
+def _decide(
+    feedback: Feedback,
+    curator: User,
+    status: ReviewStatus,
+    *,
+    label: str,
+    seen: datetime | None,
+    told: dict[str, Any] | None = None,
+) -> bool:
+    """Close an open entry that no other curator is at work on, and that is as it was `seen`."""
+    label = sanitize(label, limit=LABEL_LENGTH, field="label")
+    rows = Feedback.objects.claimable_by(curator).filter(pk=feedback.pk)
+    if seen is not None:
+        rows = rows.filter(updated_at=seen)
+    decided = {"status": status, "label": label, "reviewed_by": curator, "reviewed_at": timezone.now()}
+    return rows.update(claimed_by=None, claimed_at=None, **decided, **(told or {})) == 1
+
+
+def _note(kind: AuditKind, feedback: Feedback, actor: User, **data: Any) -> None:
+    record(kind, subject=feedback.user, actor=actor, feedback=str(feedback.pk), **data)
+
+
+# --- What is accepted, and for whom ---------------------------------------------------------------
+
+
+def _audience(
+    curator: User, scope: str, collection: Collection | None, *, confirmed_impersonal: bool
+) -> Collection | None:
+    """The collection whose readers are told the answer, where that is the scope. Raises InvalidInput."""
+    if scope not in Scope.values:
+        raise InvalidInput(field="scope", reason=_("Choose who is told the answer."))
+    if scope == Scope.AUTHOR:
+        return None
+    if not confirmed_impersonal:
+        reason = _("Confirm that neither the question nor the answer holds anything personal.")
+        raise InvalidInput(field="confirmed_impersonal", reason=reason)
+    if scope == Scope.SITE:
+        return None
+    if collection is None or not Collection.objects.visible_to(curator).filter(pk=collection.pk).exists():
+        raise InvalidInput(field="collection", reason=_("Choose a collection that you can read."))
+    return collection
+
+
+def _store(feedback: Feedback, curator: User, answer: str, scope: str, collection: Collection | None) -> None:
+    message = Message.objects.select_related("conversation", "generation").get(pk=feedback.message_id)
+    user = feedback.user if scope == Scope.AUTHOR else None
+    verify(message, answer, user=user, collection=collection, source=feedback.pk, by=curator)
+    prompt = prompt_of(message.conversation.preface, branch_of(message))
+    lesson = {"feedback": feedback, "prompt": prompt, "chosen": answer, "created_by": curator}
+    examples = [Example(kind=kind, **lesson) for kind in (ExampleKind.SFT, ExampleKind.EVALUATION)]
+    old = message.content.strip()
+    # An answer that is right as it is, or that never came, is not worse than itself.
+    if old and old != answer:
+        examples.append(Example(kind=ExampleKind.PREFERENCE, rejected=message.content, **lesson))
+    Example.objects.bulk_create(examples)

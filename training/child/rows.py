@@ -1,0 +1,60 @@
+"""Rows as tokens: what a model is trained on, and examined with, is exactly what the engine would read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from inference.engine.chat import Message
+from training.child.job import ChildFailure
+from training.rows import Row, answer_of, prompt_of
+
+IGNORED = -100
+"""The label of a token that is not learnt."""
+
+
+class Chat(Protocol):
+    """See training.child.base.TrainingChat."""
+
+    end: int
+    pad: int
+
+    def prompt(self, messages: Sequence[Message]) -> list[list[int]]: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A row as tokens; those from `answer_from` on are to be learnt."""
+
+    tokens: list[int]
+    answer_from: int
+
+    @property
+    def labels(self) -> list[int]:
+        return [IGNORED] * self.answer_from + self.tokens[self.answer_from :]
+
+
+def encoded(row: Row, chat: Chat) -> Encoded:
+    """A row of any layout: its prompt is read, and its answer, with the end of it, learnt. All of plain text is."""
+    turns = prompt_of(row)
+    before = [token for part in chat.prompt(_messages(turns)) for token in part] if turns else []
+    return Encoded([*before, *chat.encode(answer_of(row)), chat.end], len(before))
+
+
+def encoded_all(rows: Sequence[Row], chat: Chat, *, limit: int) -> list[Encoded]:
+    """All rows. Raises ChildFailure for the first that is longer than `limit`: a cut row teaches half a thing."""
+    found = []
+    for number, row in enumerate(rows):
+        try:
+            one = encoded(row, chat)
+        except ValueError as error:  # The model's template does not take such turns.
+            raise ChildFailure("row_refused", row=number + 1) from error
+        if len(one.tokens) > limit:
+            raise ChildFailure("row_too_long", row=number + 1, tokens=len(one.tokens), limit=limit)
+        found.append(one)
+    return found
+
+
+def _messages(turns: Sequence[dict[str, Any]]) -> list[Message]:
+    return [Message(turn["role"], turn["content"]) for turn in turns]

@@ -1,0 +1,232 @@
+"""Data sets come into being: from a file, or from what people said of answers. Nothing is half stored."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from feedback import export
+from llmsite.core.errors import DatabaseAway, InvalidInput
+from training import reading, storage, versions
+from training.formats.problems import BadRow
+from training.formats.shapes import SHAPES
+from training.formats.turns import CONTROL
+from training.models import Layout
+from training.problems import Problem
+from training.reading import Reading
+from training.report import Facts
+from training.rows import Row, content_of
+from training.tokens import tokenizer_file
+from training.versions import LEAST_ROWS, Imported, PeopleChanged, Person, Rows
+
+NAME_LENGTH = 100
+COLUMNS = ("system", "prompt", "completion", "chosen", "rejected", "label", "text", "messages")
+"""The columns of a file that may be named otherwise there."""
+TRIES = 3
+"""How often an import is begun again because somebody in it took back what they allowed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a file would become. `problems` are the first rows that are not right, of `bad`."""
+
+    layout: str
+    shape: str
+    mapping: dict[str, str]
+    rows: list[Row]
+    count: int
+    problems: list[Problem]
+    bad: int
+    report: dict[str, Any]
+
+
+# --- From a file ------------------------------------------------------------------------------------
+
+
+def import_file(
+    path: Path,
+    name: str,
+    *,
+    dataset: str,
+    user: User | None,
+    columns: Mapping[str, str] | None = None,
+    leave_out_bad: bool = False,
+) -> Imported:
+    """Make the file at `path`, which was called `name`, a version of the data set named `dataset`.
+
+    `columns` are names of ours (COLUMNS) with those that the file has for them. Without `leave_out_bad` one
+    row that is not right refuses the whole; with it, rows longer than the model's context are left out, too.
+    Raises InvalidInput, UnsupportedDataset, DatasetUnreadable, DatasetWithdrawn, TooLarge and DiskFull.
+    """
+    title, known = clean_name(dataset), clean_columns(columns or {})
+    kind = reading.kind_of(name, path)
+    storage.sweep()
+    limit = settings.LOCAL_CONTEXT if leave_out_bad and tokenizer_file() else None
+    with storage.draft() as draft:
+        read = reading.read(path, kind, columns=known, most_tokens=limit, keep=draft.add)
+        if read.bad and not leave_out_bad:
+            raise reading.refusal_of(read)
+        _require_rows(read.facts)
+        origin = {"source": "file", "file": shown_name(name), "format": kind, "shape": read.shape}
+        origin |= {"mapping": read.mapping, "left_out": _left_out(read)}
+        values = {"layout": read.layout, "origin": origin, "report": versions.report_on(read.facts)}
+        return _again(lambda: versions.store(draft, title, user, values=values, people=_people_of(read)))
+
+
+def look_at(path: Path, name: str, *, columns: Mapping[str, str] | None = None) -> Preview:
+    """What the file would become; nothing is stored. Raises as `import_file` does, but not for bad rows."""
+    kind = reading.kind_of(name, path)
+    read = reading.read(
+        path, kind, columns=clean_columns(columns or {}), most_tokens=None, keep=lambda line: None
+    )
+    report = versions.report_on(read.facts) if read.facts.count else {}
+    return Preview(
+        read.layout,
+        read.shape,
+        read.mapping,
+        read.first,
+        read.facts.count,
+        read.problems,
+        read.bad,
+        report,
+    )
+
+
+def _left_out(read: Reading) -> dict[str, Any]:
+    return {"rows": read.bad, "first": [problem.as_dict() for problem in read.problems]}
+
+
+def _people_of(read: Reading) -> dict[int, Person]:
+    """Rows that are known from accepted feedback: an export that comes back names the people in it again."""
+    kinds = {Layout.SFT: export.ExportFormat.SFT, Layout.PREFERENCE: export.ExportFormat.DPO}
+    wanted = kinds.get(Layout(read.layout))
+    if wanted is None:
+        return {}
+    numbers: dict[bytes, list[int]] = {}
+    for number, content in enumerate(read.facts.contents):
+        numbers.setdefault(content, []).append(number)
+    found = {}
+    for row, person in _feedback_rows(wanted):
+        for number in numbers.get(content_of(row), ()) if isinstance(row, dict) else ():
+            found[number] = person
+    return found
+
+
+# --- From feedback ----------------------------------------------------------------------------------
+
+
+def from_feedback(wanted: str, *, dataset: str, user: User | None) -> Imported:
+    """Make all that may be learnt from feedback, as "sft", "dpo" or "kto", a version of a data set.
+
+    A row that cannot be trained on is left out, and the version's origin says so. Raises as `import_file`.
+    """
+    title = clean_name(dataset)
+    if wanted not in (Layout.SFT, Layout.PREFERENCE, Layout.RATED):
+        raise InvalidInput(
+            field="format", reason=_("Choose one of: %(choices)s.") % {"choices": "sft, dpo, kto"}
+        )
+    storage.sweep()
+
+    def build() -> Imported:
+        with versions.rows_to_store() as rows:
+            return _from_feedback(rows, wanted, title, user)
+
+    return _again(build)
+
+
+def _from_feedback(rows: Rows, wanted: str, title: str, user: User | None) -> Imported:
+    people: dict[int, Person] = {}
+    left_out: list[Problem] = []
+    for line, (row, person) in enumerate(_feedback_rows(export.ExportFormat(wanted)), start=1):
+        if isinstance(row, BadRow):
+            left_out.append(Problem(row.code, line, row.data))
+            continue
+        people[rows.facts.count] = person
+        rows.add(row, line=line)
+    _require_rows(rows.facts)
+    first = [problem.as_dict() for problem in left_out[: reading.NAMED_PROBLEMS]]
+    origin = {"source": "feedback", "format": wanted, "at": timezone.now().isoformat()}
+    origin["left_out"] = {"rows": len(left_out), "first": first}
+    values = {"layout": wanted, "origin": origin, "report": versions.report_on(rows.facts)}
+    return versions.store(rows.draft, title, user, values=values, people=people)
+
+
+def _feedback_rows(wanted: export.ExportFormat) -> Iterator[tuple[Row | BadRow, Person]]:
+    """The rows of an export as they are kept, or what is wrong with them. Closed accounts teach nothing."""
+    shape = next(shape for shape in SHAPES if shape.name == _SHAPES[wanted])
+    closed = set(User.objects.filter(is_active=False).values_list("pk", flat=True))
+    for exported in export.rows(wanted):
+        if exported.user_id in closed:
+            continue
+        person = Person(exported.feedback_id, exported.user_id)
+        try:
+            for row in list(shape.convert(exported.data)):
+                yield row, person
+        except BadRow as error:
+            yield error, person
+
+
+_SHAPES = {
+    export.ExportFormat.SFT: "messages",
+    export.ExportFormat.DPO: "preference",
+    export.ExportFormat.KTO: "rated",
+}
+
+
+# --- What both have in common -----------------------------------------------------------------------
+
+
+def _again(build: Callable[[], Imported]) -> Imported:
+    """Build it anew where people have changed their minds meanwhile. Raises DatabaseAway where they go on."""
+    for _try in range(TRIES):
+        try:
+            return build()
+        except PeopleChanged:
+            continue
+    raise DatabaseAway
+
+
+def _require_rows(facts: Facts) -> None:
+    if facts.count < LEAST_ROWS:
+        raise reading.unreadable("too_few" if facts.count else "no_rows", count=facts.count)
+
+
+# --- What callers give ------------------------------------------------------------------------------
+
+
+def clean_name(name: str) -> str:
+    """A name of a data set. Raises InvalidInput."""
+    name = " ".join(name.split())
+    if not name:
+        raise InvalidInput(field="name", reason=_("This field may not be empty."))
+    if len(name) > NAME_LENGTH or CONTROL.search(name):
+        reason = _("A name has %(most)s characters at most, and none that cannot be shown.")
+        raise InvalidInput(field="name", reason=reason % {"most": NAME_LENGTH})
+    return name
+
+
+def clean_columns(columns: Mapping[str, str]) -> dict[str, str]:
+    """Our names of columns with the file's. Raises InvalidInput for a name that is none of ours."""
+    for ours, theirs in columns.items():
+        if ours not in COLUMNS or not theirs.strip() or len(theirs) > NAME_LENGTH:
+            reason = _("Give pairs such as prompt=question; the names before the sign are: %(names)s.")
+            raise InvalidInput(field="columns", reason=reason % {"names": ", ".join(COLUMNS)})
+    return dict(columns)
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """What somebody typed, such as "prompt=question, completion=reply". Raises InvalidInput."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    return clean_columns({ours.strip().lower(): theirs.strip() for ours, _sign, theirs in pairs})
+
+
+def shown_name(name: str) -> str:
+    """A file's name that can be shown: without folders and control marks."""
+    from embeddings.uploads import safe_name
+
+    return safe_name(name)

@@ -1,0 +1,47 @@
+"""How far a run has come, and when it will be done: from what it has logged."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from statistics import median
+
+from django.utils import timezone
+
+from training.models import Metric, RunStatus, TrainingRun
+
+RECENT = 20
+"""So many logged steps say how fast it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    step: int
+    total: int
+    left: timedelta | None
+    """Until it is done; None where nothing says how fast it goes."""
+
+    @property
+    def percent(self) -> int:
+        return min(100, 100 * self.step // self.total) if self.total else 0
+
+
+def progress_of(run: TrainingRun) -> Progress:
+    return Progress(run.step, run.total_steps, _left(run))
+
+
+def _left(run: TrainingRun) -> timedelta | None:
+    if run.status == RunStatus.QUEUED:
+        seconds = run.estimate.get("seconds")
+        return timedelta(seconds=seconds) if seconds else None
+    if run.status != RunStatus.RUNNING:
+        return None
+    recent = list(Metric.objects.filter(run=run).order_by("-step").values_list("step", "logged_at")[:RECENT])
+    if len(recent) < 2:
+        return None
+    # The median, because where a run was resumed hours may lie between two steps.
+    step = median(
+        (later_at - earlier_at) / (later - earlier)
+        for (later, later_at), (earlier, earlier_at) in pairwise(recent)
+    )
+    last, last_at = recent[0]
+    return max((run.total_steps - last) * step - (timezone.now() - last_at), timedelta(0))
