@@ -11,7 +11,8 @@ from inference.events import Numbered, is_last
 from inference.generations import follow_bursts
 from inference.models import Generation
 from llmsite.core.errors import InvalidInput
-from llmsite.core.event_stream import EventStream, Outlet
+from llmsite.core.event_stream import EventStream
+from llmsite.core.outlet import Outlet
 
 # A browser's EventSource uses `error` for a lost connection, so ours needs another name.
 _NAMES = {"error": "failure"}

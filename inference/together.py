@@ -21,8 +21,9 @@ from inference.pipeline import Completion, complete, stream
 from inference.providers.base import ChatMessage, ToolCall
 from llmsite.core.background import spawn
 from llmsite.core.errors import NotSignedIn, SiteError
-from llmsite.core.event_stream import EventStream, Outlet
+from llmsite.core.event_stream import EventStream
 from llmsite.core.logs import request_id
+from llmsite.core.outlet import Outlet
 from llmsite.core.patience import Patience
 
 HEARTBEAT_SECONDS = 15.0

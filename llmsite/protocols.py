@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from llmsite.core.event_stream import WRITE
+from llmsite.core.outlet import EXTENSION
 
 SEND_SECONDS = 30.0
 """How long a client may take to make room for what comes next."""
@@ -59,25 +59,20 @@ class Impatient(asyncio.Protocol):
 
 
 class ImpatientHttpProtocol(Impatient, HttpToolsProtocol):
-    """HTTP, event streams included: their pieces need no task to be written (`llmsite.core.event_stream`)."""
+    """HTTP, event streams included: their pieces need no task to be written (`llmsite.core.outlet`)."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {WRITE: {"write": self.write_piece}}
+        self.scope["extensions"] = {EXTENSION: {"connection": self}}
 
-    def write_piece(self, piece: bytes) -> bool:
-        """Send the next piece of the answer that is being sent; False where that has to be done by `send`."""
+    def takes_pieces(self) -> bool:
+        """See `llmsite.core.outlet.Connection`."""
         cycle = self.cycle
-        if (
-            self.flow.write_paused
-            or not cycle.response_started
-            or cycle.response_complete
-            or cycle.disconnected
-            or not cycle.chunked_encoding
-        ):
-            return False
+        is_under_way = cycle.response_started and not (cycle.response_complete or cycle.disconnected)
+        return is_under_way and bool(cycle.chunked_encoding) and not self.flow.write_paused
+
+    def write_piece(self, piece: bytes) -> None:
         self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-        return True
 
 
 class ImpatientWebSocketProtocol(Impatient, WebSocketsSansIOProtocol):

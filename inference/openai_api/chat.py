@@ -23,7 +23,7 @@ from inference.together import (
     whole,
 )
 from llmsite.core.errors import told
-from llmsite.core.event_stream import Outlet
+from llmsite.core.outlet import Outlet
 from llmsite.core.rest import envelope, json_door, json_response, read_json
 from llmsite.core.schema import EVENT_STREAM, documented, events
 

@@ -17,7 +17,7 @@ from inference.mirror import event_mirror
 from inference.providers.base import Finished, TextDelta
 from inference.providers.scripted import ScriptedProvider
 from inference.tests.waiting import until
-from llmsite.core.event_stream import WRITE
+from llmsite.core.outlet import EXTENSION
 from llmsite.handler import SiteHandler
 
 pytestmark = [
@@ -143,7 +143,7 @@ class Server:
                 (b"content-type", b"application/json"),
                 *((name.lower().encode(), value.encode()) for name, value in headers.items()),
             ],
-            "extensions": {WRITE: {"write": self._write}},
+            "extensions": {EXTENSION: {"connection": self}},
         }
         self.task = asyncio.ensure_future(SiteHandler().handle(self._scope, self._receive, self._send))
 
@@ -153,11 +153,11 @@ class Server:
     async def _send(self, message):
         self.sent.append(("sent", message.get("body", b"").decode()))
 
-    def _write(self, piece):
-        if self.is_full:
-            return False
+    def takes_pieces(self):
+        return not self.is_full
+
+    def write_piece(self, piece):
         self.sent.append(("written", piece.decode()))
-        return True
 
     def how(self, text):
         """How the piece with this text went out."""

@@ -1,5 +1,8 @@
 """Which processor a model runs on."""
 
+import platform
+from pathlib import Path
+
 
 class DeviceMissing(Exception):
     """The device that was asked for is not there; the text is one line that says what to do."""
@@ -17,3 +20,9 @@ def torch_device(wanted: str) -> str:
             f"DEVICE is {wanted}, and torch finds no such device here. Set DEVICE=auto or DEVICE=cpu."
         )
     return wanted
+
+
+def may_have_accelerator() -> bool:
+    """Whether it is worth importing torch to ask for a GPU."""
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or Path("/proc/driver/nvidia").exists() or Path("/dev/nvidiactl").exists()

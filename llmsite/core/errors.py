@@ -245,6 +245,10 @@ class PromotionRefused(SiteError):
     """A model may not be moved to an adapter, or there is nothing to go back to. Data: reason (a sentence)."""
 
 
+class RunRefused(SiteError):
+    """A training run cannot be started, or not be changed any more. Data: reason (a sentence), field."""
+
+
 class EvaluationRefused(SiteError):
     """A run cannot be evaluated now. Data: reason (a sentence)."""
 
@@ -414,6 +418,7 @@ TABLE: dict[type[SiteError], ErrorRow] = {
         _("Your documents would take more than the {limit} MB that are yours. Delete some of them first."),
     ),
     PromotionRefused: ErrorRow(409, "promotion_refused", _("{reason}")),
+    RunRefused: ErrorRow(409, "run_refused", _("{reason}")),
     EvaluationRefused: ErrorRow(409, "evaluation_refused", _("{reason}")),
     UnsupportedDataset: ErrorRow(
         415,

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 
 from llmsite.core.destinations import Network, resolve
+from llmsite.core.outlet import written_together
 
 HIGH_WATER = 1 << 18
 """Bytes of body that may wait unread before the server is made to wait."""
@@ -86,7 +87,8 @@ class Response(asyncio.Protocol):
         received, self._unread = b"".join(self._body), 0
         self._body.clear()
         try:
-            wants_more = not received or cast("Callable[[bytes], bool]", self._take)(received)
+            take = cast("Callable[[bytes], bool]", self._take)
+            wants_more = not received or written_together(take, received)
         except Exception as error:
             self._error, wants_more = error, False
         self._over = self._over or not wants_more

@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from llmsite.core import http
+from llmsite.core.outlet import EXTENSION, Outlet
 from llmsite.testing.site import free_port
 
 
@@ -114,3 +115,82 @@ async def test_a_header_is_one_line(value: str) -> None:
     with pytest.raises(ValueError, match="one line"):
         async with http.send("GET", closed_url, headers={"X-Request-ID": value}, connect_timeout=1):
             pass
+
+
+class Connection:
+    """A server's connection that keeps what is written into it."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def takes_pieces(self) -> bool:
+        return True
+
+    def write_piece(self, piece: bytes) -> None:
+        self.written.append(piece)
+
+
+class TestPouring:
+    """Nobody waits for the body: it is handed on in the turn of the loop in which it comes."""
+
+    async def poured(self, url: str, *, most: int = 1000) -> list[bytes]:
+        taken: list[bytes] = []
+
+        def take(received: bytes) -> bool:
+            taken.append(received)
+            return len(taken) < most
+
+        async with http.send("GET", url, connect_timeout=1) as response:
+            await response.pour(take)
+        return taken
+
+    async def test_each_read_is_handed_on_as_it_comes(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        parts = [b"3\r\nhel\r\n", b"2\r\nlo\r\n1\r\n!\r\n", b"0\r\n\r\n"]
+        async with serving(head, *parts, then_wait=True, pause=0.02) as url:
+            assert await self.poured(url) == [b"hel", b"lo!"]
+
+    async def test_what_came_with_the_head(self) -> None:
+        async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", then_wait=True) as url:
+            assert await self.poured(url) == [b"hello"]
+
+    async def test_it_ends_where_nothing_more_is_wanted(self) -> None:
+        parts = [b"a"] * 3
+        async with serving(b"HTTP/1.1 200 OK\r\n\r\n", *parts, then_wait=True, pause=0.02) as url:
+            assert await self.poured(url, most=2) == [b"a", b"a"]
+
+    @pytest.mark.parametrize("early", [True, False], ids=["with the head", "later"])
+    async def test_what_the_taker_raises_ends_it(self, *, early: bool) -> None:
+        def take(received: bytes) -> bool:
+            raise LookupError
+
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+        parts = (head + b"a",) if early else (head, b"a")
+        async with serving(*parts, then_wait=True, pause=0.02) as url:
+            with pytest.raises(LookupError):
+                async with http.send("GET", url, connect_timeout=1) as response:
+                    await response.pour(take)
+
+    async def test_what_is_no_http_any_more_is_told(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        async with serving(head, b"zz\r\n", then_wait=True, pause=0.02) as url:
+            with pytest.raises(http.BadResponse):
+                await self.poured(url)
+
+    async def test_what_one_read_brings_is_one_write(self) -> None:
+        outlet, connection = Outlet(), Connection()
+        outlet.open({"extensions": {EXTENSION: {"connection": connection}}})
+
+        def take(received: bytes) -> bool:
+            return all(outlet.write(bytes([byte])) for byte in received)
+
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"
+        async with (
+            serving(head, b"one", b"two", then_wait=True, pause=0.02) as url,
+            http.send("GET", url, connect_timeout=1) as response,
+        ):
+            await response.pour(take)
+
+        assert connection.written == [b"one", b"two"]
+        assert outlet.write(b"alone")
+        assert connection.written[-1] == b"alone"
