@@ -24,6 +24,7 @@ from accounts.money import cost_micro, next_month, this_month
 from accounts.usage import totals_of
 from llmsite.core.bulk import insert
 from llmsite.core.errors import BudgetExhausted, BudgetReserved, BudgetTooSmall
+from llmsite.core.metrics import BUDGET_REJECTED
 
 # Part of the caller's transaction where there is one. A savepoint would be two statements more for each call.
 _together = transaction.atomic(savepoint=False)
@@ -76,6 +77,7 @@ def reserve(
 
 def _refusal(holder: str, reservation: Reservation, amount: int, budget: int) -> BudgetExhausted:
     """Why a budget does not bear `amount`, and when it may."""
+    BUDGET_REJECTED.inc()
     if amount > budget:
         return BudgetTooSmall()
     row = Spending.objects.filter(holder=holder, month=reservation.month).first()

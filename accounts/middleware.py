@@ -30,7 +30,7 @@ from llmsite.core.paths import is_api_path
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """All that any address takes; some of the admin's look at no method, and would take TRACE too."""
 
-UNCOUNTED = "/health/"
+UNCOUNTED = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Who watches the site must not be refused because others ask too much."""
 
 
@@ -53,7 +53,7 @@ class GateMiddleware:
     async def __call__(self, request: HttpRequest) -> HttpResponseBase:
         _enter_as(request, None)
         request.session = _NoSession()  # type: ignore[assignment]
-        if request.path.startswith(UNCOUNTED):
+        if request.path in UNCOUNTED:
             return await self.get_response(request)
         network = current_network.set(network_of(request.META.get("REMOTE_ADDR", "")))
         try:

@@ -26,7 +26,8 @@ from accounts.limits.slots import LEASE_SECONDS, slots
 from accounts.watch import credential_watch
 from llmsite.core.background import spawn
 from llmsite.core.errors import NotSignedIn, RateLimited, SiteError, describe
-from llmsite.core.middleware import read_request_id
+from llmsite.core.logs import read_request_id
+from llmsite.core.metrics import STREAMS_OPEN
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -66,7 +67,8 @@ class SocketGate:
             await socket.send({"type": "websocket.close", "code": TOO_MANY})
             return
         try:
-            with credential_watch.watching(credential, on_end=socket.end):
+            watching = credential_watch.watching(credential, on_end=socket.end)
+            with STREAMS_OPEN.labels("websocket").track_inprogress(), watching:
                 await self.inner({**scope, "credential": credential}, receive, socket.send)
         finally:
             await held_slots.free(*slot)

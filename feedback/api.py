@@ -116,7 +116,7 @@ class FeedbackListView(generics.ListAPIView[Feedback]):
         wanted = FilterSerializer(data=self.request.query_params)
         wanted.is_valid(raise_exception=True)
         rows = Feedback.objects.visible_to(user_of(self.request)).select_related("user", "message")
-        return _filtered(rows, **wanted.validated_data)
+        return _filtered(rows.defer("message__content"), **wanted.validated_data)
 
     @documented(
         "Your feedback, newest first",
@@ -151,8 +151,8 @@ def _filtered(rows: Any, *, tag: str = "", corrected: bool | None = None, **equa
 async def _give(request: HttpRequest) -> HttpResponseBase:
     """`message` is the answer's, of a conversation of your own. What you said of it before is replaced (200).
 
-    A curator may read the conversation up to this answer. `correction` is Markdown: HTML outside of code is kept
-    as text. Changing what a curator has accepted takes back what followed from it.
+    A curator may read the conversation up to this answer. `correction` is Markdown: HTML outside of code is
+    kept as text. Changing what a curator has accepted takes back what followed from it.
     """
     user = (await arequire_caller(request, Scope.FEEDBACK)).user
     said = GivenSerializer.read(read_json(request))

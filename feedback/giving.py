@@ -16,6 +16,7 @@ from feedback.sanitize import sanitize
 from inference.cache.evictions import evict
 from inference.models import Generation, Message, Role
 from llmsite.core.errors import InvalidInput, NotFound
+from llmsite.core.metrics import FEEDBACK
 
 
 def give(
@@ -40,6 +41,8 @@ def give(
     except IntegrityError:
         # The same person said something of it at the same moment, or the answer has gone since.
         feedback, was = _write(user, _answer(user, message_id).message_id, said)
+    if was != rating:
+        FEEDBACK.labels("bad" if rating == BAD else "good", generation.model_alias).inc()
     if rating == BAD and was != BAD:
         evict(generation.cache_key)
     return feedback

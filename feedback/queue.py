@@ -159,8 +159,13 @@ def _newer(moment: datetime, pk: UUID) -> Q:
 
 
 def _lines(rows: QuerySet[Feedback]) -> list[Line]:
-    """A page of them and one more, without the long texts."""
-    values = rows.values(
+    """A page of them and one more, without the long texts.
+
+    Which ones they are is asked first: with all that is shown beside it, PostgreSQL would put together every
+    entry that a rare filter lets through before it sorts them.
+    """
+    ids = list(rows.values_list("pk", flat=True)[: SHOWN + 1])
+    values = Feedback.objects.filter(pk__in=ids).values(
         "pk",
         "rating",
         "tags",
@@ -178,4 +183,5 @@ def _lines(rows: QuerySet[Feedback]) -> list[Line]:
             output_field=models.BooleanField(),
         ),
     )
-    return [Line(**row) for row in values[: SHOWN + 1]]
+    lines = {row["pk"]: Line(**row) for row in values}
+    return [lines[pk] for pk in ids if pk in lines]

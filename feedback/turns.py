@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from inference.models import Message
 from inference.thread import branch_to
 
+_ROLES = ("system", "user", "assistant")
 Turn = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}."""
 
@@ -40,11 +41,14 @@ def branches_of(
 def prompt_of(preface: Sequence[dict[str, Any]], branch: Sequence[Message]) -> list[Turn]:
     """The turns before the last one of `branch`, after those that a program sent along.
 
-    Calls of tools, and what tools said, are left out: they are no text of anybody's.
+    Calls of tools, and what tools said, are left out: they are no text of anybody's. So are answers that
+    never came; turns of one role that then stand together are joined, as they are where a model is asked.
     """
-    sent = [
-        {"role": turn["role"], "content": turn["content"]}
-        for turn in preface
-        if turn["role"] in ("system", "user", "assistant") and turn["content"]
-    ]
-    return [*sent, *({"role": message.role, "content": message.content} for message in branch[:-1])]
+    sent = [(turn["role"], turn["content"]) for turn in preface if turn["role"] in _ROLES]
+    turns: list[Turn] = []
+    for role, content in [*sent, *((message.role, message.content) for message in branch[:-1])]:
+        if content and turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += f"\n\n{content}"
+        elif content:
+            turns.append({"role": role, "content": content})
+    return turns

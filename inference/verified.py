@@ -34,6 +34,7 @@ from llmsite.core.metrics import CACHE_REQUESTS
 MOST_CHARACTERS = 100_000
 """Of all turns together. Nobody types more than that twice."""
 _PIECE = re.compile(r"\s*\S+(?:\s+$)?")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _HITS = CACHE_REQUESTS.labels("verified", "hit")
 
 
@@ -57,7 +58,7 @@ def digest_of(turns: Sequence[ChatMessage], collection: UUID | None = None) -> s
     if sum(len(turn.content) for turn in turns) > MOST_CHARACTERS:
         return None
     folded: list[Any] = [[turn.role, fold(turn.content)] for turn in turns]
-    text = json.dumps([str(collection or ""), folded], ensure_ascii=False)
+    text = _ENCODER.encode([str(collection or ""), folded])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

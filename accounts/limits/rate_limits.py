@@ -18,6 +18,7 @@ from accounts.limits.buckets import Bucket, Hit, Verdict, judge, narrower
 from accounts.limits.local import LocalLimits
 from accounts.limits.shared_redis import RedisAway, Script, SharedRedis, shared_redis
 from accounts.limits.slots import slots
+from llmsite.core.metrics import RATE_LIMIT_REJECTED
 from llmsite.core.rates import Rate
 
 __all__ = ["Hit", "Rate", "RateLimiter", "Tally", "Verdict", "rate_limiter", "reset"]
@@ -70,27 +71,36 @@ class RateLimiter:
         """Count one call in all of `hits`, or in none; for the event loop. It raises nothing."""
         hits = _distinct(hits)
         if self._redis is None:
-            return judge(self.local.hit(hits))
+            return _judged(hits, self.local.hit(hits))
         try:
             answer = await self._redis.run(COUNT, *_question(hits))
         except RedisAway:
             return self._hit_locally(hits)
-        return judge(_buckets(hits, answer))
+        return _judged(hits, _buckets(hits, answer))
 
     def hit_sync(self, *hits: Hit) -> Verdict:
         """The same for code in threads and commands."""
         hits = _distinct(hits)
         if self._redis is None:
-            return judge(self.local.hit(hits))
+            return _judged(hits, self.local.hit(hits))
         try:
             answer = self._redis.run_sync(COUNT, *_question(hits))
         except RedisAway:
             return self._hit_locally(hits)
-        return judge(_buckets(hits, answer))
+        return _judged(hits, _buckets(hits, answer))
 
     def _hit_locally(self, hits: Sequence[Hit]) -> Verdict:
         shares = [hit._replace(rate=hit.rate.share(self._processes)) for hit in hits]
-        return judge(self.local.hit(shares))
+        return _judged(hits, self.local.hit(shares))
+
+
+def _judged(hits: Sequence[Hit], buckets: Sequence[Bucket]) -> Verdict:
+    verdict = judge(buckets)
+    if not verdict.allowed:
+        fullest = max(range(len(hits)), key=lambda at: buckets[at].wait)
+        # The kind of what was counted, and not whose it is.
+        RATE_LIMIT_REJECTED.labels(hits[fullest].key.partition(":")[0]).inc()
+    return verdict
 
 
 def _distinct(hits: tuple[Hit, ...]) -> tuple[Hit, ...]:

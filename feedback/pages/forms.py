@@ -33,7 +33,7 @@ class SeenField(forms.CharField):
         return value.isoformat() if isinstance(value, datetime) else value
 
     def to_python(self, value: Any) -> Any:
-        moment = moment_of(super().to_python(value))
+        moment = moment_of(super().to_python(value) or "")
         if moment is None:
             raise ValidationError(_("Load the page again."))
         return moment

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.authentication import user_of
 from feedback.models import ReviewStatus
@@ -19,9 +19,9 @@ from llmsite.core.errors import NotAllowed
 View = Callable[..., HttpResponse]
 
 _STATES = [
-    (ReviewStatus.OPEN, _("Open")),
-    (ReviewStatus.ACCEPTED, _("Accepted")),
-    (ReviewStatus.REJECTED, _("Rejected")),
+    (ReviewStatus.OPEN, pgettext_lazy("feedback", "Open")),
+    (ReviewStatus.ACCEPTED, pgettext_lazy("feedback", "Accepted")),
+    (ReviewStatus.REJECTED, pgettext_lazy("feedback", "Rejected")),
 ]
 
 

@@ -12,7 +12,7 @@ HOSTILE = [
     "<img src=x onerror=alert(1)",
     "<svg/onload=alert(1)>",
     "<svg><script>alert(1)<1>alert(2)</script>",
-    "\"><script>alert(1)</script>",
+    '"><script>alert(1)</script>',
     "'><script>alert(1);</script x='",
     "--><script>alert(1)</script>",
     "</textarea><script>alert(1)</script>",
@@ -26,7 +26,7 @@ HOSTILE = [
     "<a href='javascript:alert(1)'>here</a>",
     "[here](javascript:alert(1))",
     "[here](JaVaScRiPt&#58;alert(1))",
-    "![x](x\" onerror=\"alert(1))",
+    '![x](x" onerror="alert(1))',
     "<!--[if]><script>alert(1)</script -->",
     "<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><x>&e;</x>",
     "<style>@import'javascript:alert(1)';*{display:none}</style>",
@@ -72,9 +72,23 @@ FRAGILE = [
     "two  spaces\tand a tab\nand a line",
 ]
 
-NO_CHARACTERS = ["\x00", "a\x01b", "\x0b", "\x1b[31mred\x1b[0m", "back\x08", "\x7f", "\x85", "\x9f", "\ufffe", "\U0001ffff", "\ufdd0"]
+NO_CHARACTERS = [
+    "\x00",
+    "a\x01b",
+    "\x0b",
+    "\x1b[31mred\x1b[0m",
+    "back\x08",
+    "\x7f",
+    "\x85",
+    "\x9f",
+    "\ufffe",
+    "\U0001ffff",
+    "\ufdd0",
+]
 
-_TAG = re.compile(r"<(/?(script|img|svg|iframe|a|style|meta|base|textarea|template|title|details)\b|[!?])", re.I)
+_TAG = re.compile(
+    r"<(/?(script|img|svg|iframe|a|style|meta|base|textarea|template|title|details)\b|[!?])", re.I
+)
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
 
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from django.contrib.auth.models import Group
-from django.utils import timezone
 
 from accounts.erasure import erase
 from accounts.export import export_of

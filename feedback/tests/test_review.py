@@ -21,10 +21,11 @@ from feedback.models import Example, ExampleKind, Feedback, ReviewStatus, Scope
 from feedback.models.feedback import CLAIM_LASTS, CORRECTION_LENGTH
 from feedback.review import accept, claim, reject, release, revoke
 from inference.hit_writer import hit_writer
-from inference.models import Message, VerifiedAnswer
+from inference.models import Generation, Message, VerifiedAnswer
 from inference.providers import scripted
 from inference.providers.scripted import Script
 from inference.tests.doors import post
+from inference.tests.waiting import until
 from llmsite.core.errors import InvalidInput
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled", "models")]
@@ -127,6 +128,25 @@ async def test_a_follow_up_is_learned_with_the_turns_before_it(alice, curator):
         ("user", "And before her?"),
     ]
     assert (await ask(alice, "And before her?"))["text"] == WRONG
+
+
+async def test_an_answer_that_never_came_is_no_turn(alice, curator):
+    path = f"/api/conversations/{(await ask(alice))['conversation']}/messages"
+    failed = await post(alice, path, {"prompt": "And before her?", "model": "unavailable"})
+    rows = Generation.objects.filter(pk=failed.json()["message"]["generation"]["id"])
+    await until(rows.filter(status="failed").first)
+    scripted.play(Script(pieces=(WRONG,)))
+    asked = await post(alice, path, {"prompt": "And after her?", "model": "scripted"})
+    rows = Generation.objects.filter(pk=asked.json()["message"]["generation"]["id"], status="finished")
+    answer = await until(rows.first)
+    assert await decide(await given(alice, {"message": answer.message_id}), curator, **OWN)
+
+    example = await Example.objects.aget(kind=ExampleKind.EVALUATION)
+    assert [(turn["role"], turn["content"]) for turn in example.prompt] == [
+        ("user", QUESTION),
+        ("assistant", WRONG),
+        ("user", "And before her?\n\nAnd after her?"),
+    ]
 
 
 async def test_an_answer_that_is_right_as_it_is_is_not_worse_than_itself(alice, curator):

@@ -97,5 +97,5 @@ class GenerationAdmin(HistoryAdmin):
     )
     list_select_related = ("user",)
     list_filter = ("status", "provider", "door")
-    search_fields = ("=id", "=request_id", "user__username", "model_alias")
+    search_fields = ("=id", "=request_id", "user__username", "model_alias", "adapter")
     exclude = ("message", "delta_lengths", "parameters", "error_data", "tool_calls")

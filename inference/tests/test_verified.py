@@ -325,6 +325,21 @@ async def test_one_that_was_taken_back_in_another_process_a_moment_ago_is_not_to
     assert (await ask(alice))["cache"] == "l1"
 
 
+async def test_every_way_to_change_them_is_noticed(alice):
+    assert (await ask(alice))["cache"] is None
+    digest = digest_of([ChatMessage("user", QUESTION)])
+    await VerifiedAnswer.objects.abulk_create(
+        [VerifiedAnswer(digest=digest, question=QUESTION, answer=ANSWER, user=alice)]
+    )
+    assert (await ask(alice))["cache"] == "verified"
+    await VerifiedAnswer.objects.aupdate(digest="0" * 64)
+    assert (await ask(alice))["cache"] == "l1"
+    await VerifiedAnswer.objects.aupdate(digest=digest)
+    assert (await ask(alice))["cache"] == "verified"
+    await VerifiedAnswer.objects.all().adelete()
+    assert (await ask(alice))["cache"] == "l1"
+
+
 async def test_another_process_tells_it_within_a_second(alice, site):
     headers = {**await sync_to_async(bearer)(alice), "Content-Type": "application/json"}
 

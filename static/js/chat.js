@@ -4,6 +4,7 @@ import { call } from "./api.js";
 import { Composer, sendOnEnter } from "./chat/composer.js";
 import { ConversationList } from "./chat/conversations.js";
 import { keepDraft, takeDraft } from "./chat/draft.js";
+import { Ratings } from "./chat/feedback.js";
 import { Message, fromFinished, fromStarted } from "./chat/message.js";
 import { ModelPicker } from "./chat/models.js";
 import { followGeneration } from "./chat/stream.js";
@@ -26,6 +27,7 @@ class ChatPage {
     this.#page.addEventListener("click", (event) => this.#onClick(event));
     document.addEventListener("keydown", (event) => this.#onKey(event));
     addEventListener("popstate", () => this.#onHistory());
+    new Ratings(this.#page, { announce, textOf: (element) => this.#thread.of(element).text });
     this.#onHistory(); // Somebody may have gone back or forward before this script listened.
     if (this.#thread.last?.isRunning) this.#follow(this.#thread.last);
     this.#composer.text ||= takeDraft();

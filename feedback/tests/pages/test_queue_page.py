@@ -121,7 +121,7 @@ def test_the_page_speaks_spanish(client, alice, curator):
 
     text = text_of(client.get("/feedback/", headers={"Accept-Language": "es"}))
 
-    assert "Valoraciones" in text
+    assert "Valoraciones por revisar" in text
 
 
 # --- Who may ------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_more_feedback_asks_no_more_of_the_database(client, alice, curator):
             assert queue(client, curator, **query).status_code == 200
         return len(found)
 
-    make_feedback(alice, tags=["wrong"], comment="x")
+    make_feedback(alice, tags=["wrong"], comment="x", correction="y")
     queries()  # what is asked once a process
     one = queries(rating="-1", corrected="1", tag="wrong")
     for number in range(12):
