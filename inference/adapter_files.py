@@ -93,6 +93,7 @@ def seal(folder: Path, *, base: Base, run: str = "") -> Sealed:
     `run` says which training it comes from, so that two trainings have adapters of their own. Sealing again
     gives the same.
     """
+    _check_folder(folder)
     files = _files(folder)
     _look_through(files)
     manifest = {
@@ -117,6 +118,7 @@ def verify(folder: Path, sha256: str, *, base_sha256: str = "") -> LoraFiles:
 
     Raises AdapterRefused. Each file is read once: what was compared is what is given out.
     """
+    _check_folder(folder)
     manifest = _manifest(folder, sha256)
     if base_sha256 and manifest["base"]["sha256"] != base_sha256:
         raise AdapterRefused(
@@ -133,6 +135,11 @@ def verify(folder: Path, sha256: str, *, base_sha256: str = "") -> LoraFiles:
     return _look_through(files)
 
 
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise AdapterRefused("missing", f"Its folder {folder} is missing.")
+
+
 def _manifest(folder: Path, sha256: str) -> dict[str, Any]:
     data = _read(folder / MANIFEST)
     if _digest(data) != sha256:
@@ -143,8 +150,6 @@ def _manifest(folder: Path, sha256: str) -> dict[str, Any]:
 
 def _files(folder: Path) -> dict[str, bytes]:
     """The content of all files. Raises AdapterRefused where one is missing, or is none of an adapter's."""
-    if not folder.is_dir():
-        raise AdapterRefused("missing", f"Its folder {folder} is missing.")
     names = {path.name for path in folder.iterdir()} - {MANIFEST}
     if foreign := sorted(names - ALLOWED):
         raise AdapterRefused(

@@ -12,9 +12,8 @@ from uuid import UUID
 from django.conf import settings
 
 from inference.adapter_files import AdapterRefused, seal, verify
-from inference.engine.folders import to_disk
 from inference.models import Adapter, AdapterLoad, ChatModelConfig, EngineProcess, LoadState
-from llmsite.core.disk import telling_when_full
+from llmsite.core.disk import telling_when_full, to_disk
 
 __all__ = [
     "AdapterRefused",

@@ -85,7 +85,7 @@ def _who_answers(question: Question) -> dict[str, Any]:
     model = question.model
     if question.written:
         return {"model_alias": DOCUMENTS, "provider": DOCUMENTS, "requested_model": model.alias}
-    return {"model_alias": model.alias, "provider": model.provider}
+    return {"model_alias": model.alias, "provider": model.provider, "adapter": model.adapter}
 
 
 def _cache_key(question: Question, hit: CachedHit | None) -> str:
@@ -128,6 +128,8 @@ def _store(question: Question, hit: CachedHit | None) -> Turn:
             conversation=conversation, parent=parent, role=Role.USER, content=ask.prompt, created_at=now
         )
     generation = new_generation(question, cache_key=_cache_key(question, hit))
+    if hit is not None and not hit.is_of_a_model:
+        generation.adapter = ""
     generation.message = Message.objects.create(conversation=conversation, parent=parent, role=Role.ASSISTANT)
     generation.save(force_insert=True)
     question = _store_sources(question, generation)

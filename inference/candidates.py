@@ -51,15 +51,16 @@ def _charge(question: Question, generation: Generation) -> None:
 def note_answering(generation: Generation, answering: Answering) -> None:
     """Let the generation say who answers in place of the model that was asked, and who failed before."""
     candidate = answering.candidate
-    FALLBACKS.labels(generation.model_alias, candidate.model.alias).inc()
+    FALLBACKS.labels(generation.model_alias, candidate.model.alias, answering.attempts[0]["code"]).inc()
     generation.requested_model = generation.model_alias
     generation.model_alias = candidate.model.alias
     generation.provider = candidate.model.provider
+    generation.adapter = candidate.model.adapter
     generation.attempts = answering.attempts
 
 
 async def save_answering(generation: Generation) -> None:
     """And let its row say so."""
-    names = ("requested_model", "model_alias", "provider", "attempts")
+    names = ("requested_model", "model_alias", "provider", "adapter", "attempts")
     values = {name: getattr(generation, name) for name in names}
     await database_sync_to_async(Generation.objects.filter(pk=generation.pk).update)(**values)

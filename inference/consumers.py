@@ -19,8 +19,7 @@ from inference.models import Generation, access_generation
 from inference.serializers import read_ask
 from llmsite.core.background import own_context
 from llmsite.core.errors import InvalidInput, NotSignedIn, SiteError
-from llmsite.core.logs import request_id
-from llmsite.core.middleware import read_request_id
+from llmsite.core.logs import read_request_id, request_id
 from llmsite.core.rest import as_site_error
 
 log = structlog.get_logger("llmsite.socket")

@@ -21,6 +21,7 @@ from inference.circuits import Deployment, Paused, Permit, circuits
 from inference.models import ChatModelConfig
 from inference.providers.base import ChatProvider, ChatRequest, Finished, ProviderEvent
 from inference.reactions import Reaction, may_have_cost, react, react_late
+from llmsite.core import tracing
 from llmsite.core.background import spawn
 from llmsite.core.errors import (
     BudgetExhausted,
@@ -158,6 +159,15 @@ class _Chain:
 
     async def _run(self, call: "_Call") -> None:
         """One call, up to its end. Raises also where it ends without an answer."""
+        model, request = call.candidate.model, call.candidate.request
+        with tracing.chat(model.provider, model.base_url, request) as told:
+            await self._run_traced(call)
+            if (end := call.end) is not None:
+                told.finished(end.finish_reason)
+                if end.usage is not None:
+                    told.used(input_tokens=end.usage.input_tokens, output_tokens=end.usage.output_tokens)
+
+    async def _run_traced(self, call: "_Call") -> None:
         candidate, provider = call.candidate, call.candidate.model.provider
         try:
             async with asyncio.timeout_at(self._deadline):
@@ -221,13 +231,17 @@ class _Call:
     def __init__(self, candidate: Candidate, take: TakeItem, *, begin: Callable[[], None]) -> None:
         self.candidate = candidate
         self.has_begun = False
-        self.has_ended = False
+        self.end: Finished | None = None
         self._take = take
         self._begin = begin
 
+    @property
+    def has_ended(self) -> bool:
+        return self.end is not None
+
     def take(self, event: ProviderEvent) -> None:
         if isinstance(event, Finished):
-            self.has_ended = True
+            self.end = event
             if not self.has_begun and self._is_empty(event):
                 return
         if not self.has_begun:

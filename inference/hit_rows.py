@@ -90,12 +90,14 @@ def _answer(hit: QuickHit) -> dict[str, Any]:
 
 
 def _special(hit: QuickHit) -> dict[str, Any]:
-    """What the row says beside what all rows do: most answers are not made of documents."""
+    """What the row says beside what all rows do: most answers are not made of documents or by adapters."""
     ask, grounds = hit.question.ask, hit.question.grounds
-    if grounds is None and ask.grounding is None and not ask.labels:
+    adapter = hit.question.model.adapter if hit.hit.is_of_a_model else ""
+    if grounds is None and ask.grounding is None and not ask.labels and not adapter:
         return {}
     collection = ask.grounding.collection if ask.grounding else None
-    return {"labels": dict(ask.labels), "collection": collection, **values_of(grounds)}
+    said = {"labels": dict(ask.labels), "collection": collection, "adapter": adapter}
+    return {**said, **values_of(grounds)}
 
 
 def _sources(hit: QuickHit) -> list[dict[str, Any]]:

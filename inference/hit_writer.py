@@ -5,7 +5,6 @@ lose, and the calls were free.
 """
 
 import asyncio
-from collections import Counter
 from uuid import UUID
 
 import structlog
@@ -14,7 +13,7 @@ from inference.hit_rows import write
 from inference.hits import QuickHit
 from inference.models import Status
 from llmsite.core.background import DatabaseThread, spawn
-from llmsite.core.metrics import GENERATIONS
+from llmsite.core.metrics import GENERATION_SECONDS, GENERATIONS
 
 log = structlog.get_logger("llmsite.hits")
 
@@ -92,9 +91,15 @@ class HitWriter:
 
 
 def _count(batch: list[QuickHit]) -> None:
-    models = Counter((hit.question.model.provider, hit.question.model.alias) for hit in batch)
-    for (provider, alias), hits in models.items():
-        GENERATIONS.labels(provider, alias, Status.FINISHED).inc(hits)
+    told: dict[tuple[str, str], list[int]] = {}
+    for hit in batch:
+        names = (hit.question.model.provider, hit.question.model.alias)
+        told.setdefault(names, []).append(hit.latency_ms)
+    for names, latencies in told.items():
+        GENERATIONS.labels(*names, Status.FINISHED).inc(len(latencies))
+        durations = GENERATION_SECONDS.labels(*names)
+        for milliseconds in latencies:
+            durations.observe(milliseconds / 1000)
 
 
 hit_writer = HitWriter()

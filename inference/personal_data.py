@@ -32,6 +32,7 @@ GENERATION = (
     "model_alias",
     "provider",
     "requested_model",
+    "adapter",
     "attempts",
     "cache",
     "tool_calls",

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from django.conf import settings
 
 from inference.admission import Turn, admit
 from inference.ask import Ask
@@ -39,6 +40,7 @@ from inference.replay import started_event
 from inference.verified import hit_of
 from llmsite.core.background import spawn
 from llmsite.core.errors import ProviderError, SiteError, UpstreamCut
+from llmsite.core.logs import shortened
 
 log = structlog.get_logger("llmsite.pipeline")
 
@@ -95,6 +97,8 @@ async def find_answer(ask: Ask) -> tuple[Question, CachedHit | None]:
 
     Documents are looked into only where there is none. Raises what `prepare` and `grounded` raise.
     """
+    if settings.LOG_PROMPTS:
+        log.info("question", prompt=shortened(ask.prompt), door=ask.door)
     if ask.conversation is not None:
         await hit_writer.written(ask.conversation)
     question = await prepare(ask)

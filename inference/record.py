@@ -22,7 +22,14 @@ from llmsite.core.errors import (
     SiteError,
     describe,
 )
-from llmsite.core.metrics import COST, FIRST_TOKEN_SECONDS, GENERATIONS, TOKENS
+from llmsite.core.metrics import (
+    COST,
+    FIRST_TOKEN_SECONDS,
+    GENERATION_SECONDS,
+    GENERATIONS,
+    OUTPUT_TOKEN_SECONDS,
+    TOKENS,
+)
 
 log = structlog.get_logger("llmsite.record")
 
@@ -87,12 +94,22 @@ async def _store_end(turn: Turn, live: LiveAnswer, outcome: Outcome) -> Finished
 def _count_answer(generation: Generation) -> None:
     names = (generation.provider, generation.model_alias)
     GENERATIONS.labels(*names, generation.status).inc()
-    if generation.time_to_first_token_ms is not None:
-        FIRST_TOKEN_SECONDS.labels(*names).observe(generation.time_to_first_token_ms / 1000)
+    GENERATION_SECONDS.labels(*names).observe((generation.latency_ms or 0) / 1000)
     if not generation.cache:
-        TOKENS.labels(*names, "input").inc(generation.input_tokens or 0)
-        TOKENS.labels(*names, "output").inc(generation.output_tokens or 0)
-        COST.labels(*names).inc(generation.cost_micro / 1e6)
+        _count_work(generation, names)
+
+
+def _count_work(generation: Generation, names: tuple[str, str]) -> None:
+    """What it took a model, where one was asked."""
+    TOKENS.labels(*names, "input").inc(generation.input_tokens or 0)
+    TOKENS.labels(*names, "output").inc(generation.output_tokens or 0)
+    COST.labels(*names).inc(generation.cost_micro / 1e6)
+    first, end, written = generation.time_to_first_token_ms, generation.latency_ms, generation.output_tokens
+    if first is None:
+        return
+    FIRST_TOKEN_SECONDS.labels(*names).observe(first / 1000)
+    if end is not None and written is not None and written > 1:
+        OUTPUT_TOKEN_SECONDS.labels(*names).observe((end - first) / 1000 / (written - 1))
 
 
 def _values(live: LiveAnswer, outcome: Outcome) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Taking one answer out of the cache, wherever it is kept.
 
-A process learns of it with the models' rows, within a second (`inference.catalogue`), and takes what was made
-before for nothing. So it holds also where a store cannot be asked to delete it; an answer that is made anew is
-kept in its place.
+A process learns of it with the models' rows, within a second (`inference.catalogue`), and takes what was
+made before for nothing. So it holds also where a store cannot be asked to delete it; an answer that is made
+anew is kept in its place.
 """
 
 from datetime import timedelta

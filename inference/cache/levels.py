@@ -47,6 +47,11 @@ class CachedHit:
     level: Level
     similarity: float | None = None
 
+    @property
+    def is_of_a_model(self) -> bool:
+        """Whether a model wrote it, and not a curator."""
+        return self.level != "verified"
+
 
 class AnswerCache:
     """What all doors of this process ask before a model."""

@@ -94,8 +94,10 @@ class AdapterHost:
     def find(self, name: str) -> LoadedModel | None:
         """The adapter `name`; None where nobody wants it. Raises RequestError while it cannot answer."""
         entry = self._entries.get(name)
-        if entry is None or entry.model:
-            return entry and entry.model
+        if entry is None:
+            return None
+        if entry.model:
+            return entry.model
         if entry.error:
             raise _away(f"The adapter {name!r} cannot be loaded; the log says why.", "adapter_failed")
         raise _away(f"The adapter {name!r} is being loaded. Try again in a moment.", "adapter_loading")

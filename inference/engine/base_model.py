@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from inference.engine import folders
-from inference.engine.runner import EngineError
+from inference.engine import folders, model_folder
+from inference.engine.errors import EngineError
+from inference.engine.packaged import PACKAGED_MODEL, packaged_gguf
 
 FORMAT = 1
 """Of a folder of dequantized weights: goes up whenever what is written there changes."""
@@ -58,10 +59,11 @@ def base_model(local_model_path: str, models_root: Path) -> BaseModel:
 def weights_folder(base: BaseModel, models_root: Path) -> Path:
     """A folder of safetensors and a tokenizer that transformers loads; its chat template is the engine's.
 
-    A GGUF file is dequantized once, by a process of its own (about 15 s for the packaged model). Its result
-    is compared with its hashes each time. Raises EngineError.
+    It has been looked through. A GGUF file is dequantized once, by a process of its own (about 15 s for the
+    packaged model); what came of it is compared with its hashes each time. Raises EngineError.
     """
     if base.source.is_dir():
+        model_folder.check(base.source)
         return base.source
     folder = models_root / f"{slug(base.name)}-{base.sha256[:12]}"
     facts = {"format": FORMAT, "source": base.sha256}
@@ -81,9 +83,6 @@ def slug(name: str) -> str:
 def _place(path: str) -> tuple[str, Path]:
     """What the engine calls the model at `path`, and where its weights are."""
     if not path:
-        # Its conversion computes with numpy, which whoever only wants a name of another model does not need.
-        from inference.engine.prepare import PACKAGED_MODEL, packaged_gguf
-
         return PACKAGED_MODEL, packaged_gguf()
     place = Path(path).expanduser()
     if place.exists():

@@ -15,7 +15,7 @@ def dequantize(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    from inference.engine.prepare import packaged_gguf
+    from inference.engine.packaged import packaged_gguf
 
     place = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     safely = {"local_files_only": True, "trust_remote_code": False}

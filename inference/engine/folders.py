@@ -14,7 +14,8 @@ from typing import Any
 
 import structlog
 
-from inference.engine.runner import EngineError
+from inference.engine.errors import EngineError
+from llmsite.core.disk import to_disk
 
 logger = structlog.get_logger(__name__)
 
@@ -65,15 +66,6 @@ def is_whole(folder: Path, facts: Mapping[str, Any]) -> bool:
 def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def to_disk(path: Path) -> None:
-    """Let a file, or the names in a folder, survive a loss of power from here on."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _put_in_place(new: Path, folder: Path, is_whole: Callable[[], bool]) -> None:

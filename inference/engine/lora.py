@@ -34,9 +34,7 @@ def _layer(model: nn.Module, name: str) -> nn.Linear:
         raise AdapterRefused("architecture", f"It changes {name}, which is no linear layer of this model.")
     if any(layer.weight is weight for weight in _embeddings(model)):
         # Adding to the one would change the other, which was never trained so.
-        raise AdapterRefused(
-            "architecture", f"It changes {name}, which is the embedding too."
-        )
+        raise AdapterRefused("architecture", f"It changes {name}, which is the embedding too.")
     return layer
 
 

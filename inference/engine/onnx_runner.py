@@ -5,7 +5,6 @@ what it writes, so no step copies them. Decoding binds the first rows of each bu
 prompt binds one row.
 """
 
-import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from inference.engine.graph import Shape, cache_names
+from inference.engine.memory import lazy_bytes
 from inference.engine.prepare import GRAPH
 from inference.engine.runner import EngineError, Logits
-
-PAGE = mmap.PAGESIZE
 
 
 @dataclass(slots=True)
@@ -109,13 +107,5 @@ def _bind_memory(bind: Any, name: str, array: npt.NDArray[Any]) -> None:
 
 
 def _lazy_zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Zeros that take memory only where they are written, one small page at a time.
-
-    With the huge pages that a plain allocation gets, a short text in one row makes most of the
-    buffer real.
-    """
-    size = int(np.prod(shape)) * 4
-    memory = mmap.mmap(-1, -(-size // PAGE) * PAGE)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.float32, count=size // 4).reshape(shape)
+    size = int(np.prod(shape))
+    return np.frombuffer(lazy_bytes(size * 4), np.float32, count=size).reshape(shape)

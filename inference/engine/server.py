@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,15 +25,15 @@ from inference.engine.load import LoadedModel
 from inference.engine.protocol import Answer, ChatRequest, parse_chat, parse_messages
 from inference.engine.scheduler import Done, Failed, Generation, Piece, QueueFull, SchedulerClosed
 from inference.engine.streaming import AnswerStream
-from llmsite.core.logs import request_id
-from llmsite.core.model_process import RequestError, parse_json, parse_model, read_body
+from llmsite.core.model_process import RequestError, RequestLines, parse_json, parse_model, read_body
 
 logger = structlog.get_logger(__name__)
 
 RETRY_AFTER = 1
 SHORT_TEXT = 4_000
 """Characters that are tokenized in a few milliseconds, which is less than a thread is worth."""
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+QUIET = frozenset({"/health", "/v1/chat/completions"})
+"""The latter's line is written when the answer has ended, with what it took."""
 
 
 class Service(Protocol):
@@ -70,9 +70,9 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        for service in (embedder, adapters):
-            if service:
-                service.start()
+        for beginner in (embedder, adapters):
+            if beginner:
+                beginner.start()
         yield
         if model:
             await asyncio.to_thread(model.scheduler.close)
@@ -87,7 +87,7 @@ def make_app(
 
     routes = [
         Route("/health", health, methods=["GET"]),
-        *(chat_routes(model, adapters and adapters.host) if model else []),
+        *(chat_routes(model, adapters.host if adapters else None) if model else []),
         *([*embedding_routes(embedder), *semantic_routes(embedder)] if embedder else []),
         *(beside.routes if beside else []),
     ]
@@ -98,7 +98,8 @@ def make_app(
         405: _wrong_method,
         500: _broken,
     }
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    lines = Middleware(RequestLines, quiet=QUIET)
+    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan, middleware=[lines])
 
 
 def model_health(model: LoadedModel | None) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Doors:
         chat = parse_chat(parse_json(await read_body(request)))
         model = self._find(chat.model)
         stream = await self._start(chat, model)
-        answer = ChatAnswer(stream, chat, Answer(model.name), _request_id(request))
+        answer = ChatAnswer(stream, chat, Answer(model.name))
         return StreamedAnswer(answer) if chat.stream else WholeAnswer(answer)
 
     async def _start(self, chat: ChatRequest, model: LoadedModel) -> AnswerStream:
@@ -225,12 +226,9 @@ async def _prompt(model: LoadedModel, messages: Sequence[Message]) -> list[list[
 class ChatAnswer:
     """One answer on its way to one client, with what its log line tells."""
 
-    def __init__(
-        self, stream: AnswerStream, chat: ChatRequest, frame: Answer, identifier: str | None
-    ) -> None:
+    def __init__(self, stream: AnswerStream, chat: ChatRequest, frame: Answer) -> None:
         self.frame = frame
         self.chat = chat
-        self.identifier = identifier
         self._stream = stream
         self._began = time.perf_counter()
         self._first: float | None = None
@@ -268,7 +266,6 @@ class _AnswerResponse(Response):
         self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id.set(self.answer.identifier)
         work = asyncio.create_task(self.send_answer(scope, receive, send))
         gone = asyncio.create_task(_disconnect(receive))
         try:
@@ -328,11 +325,6 @@ class StreamedAnswer(_AnswerResponse):
 async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _request_id(request: Request) -> str | None:
-    given = request.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else None
 
 
 def _json(data: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ are decoded one after the other.
 """
 
 import inspect
-import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
+from inference.engine import model_folder
 from inference.engine.chat import ChatTokenizer, Message
 from inference.engine.hf_chat import HuggingFaceChat
+from inference.engine.memory import lazy_bytes
 from inference.engine.runner import EngineError, Logits, Runner
 
 CHUNK = 64
@@ -64,26 +65,11 @@ def model_source(path: str) -> dict[str, Any]:
         folder, rest = str(place.parent), {"gguf_file": place.name}
         return {"pretrained_model_name_or_path": folder, "local_files_only": True, **rest}
     if place.is_dir():
-        if not (place / "config.json").is_file():
-            raise EngineError(f"LOCAL_MODEL_PATH: {place} is no model: {place / 'config.json'} is missing.")
-        _check_files(place)
+        model_folder.check(place)
         return {"pretrained_model_name_or_path": str(place), "local_files_only": True}
     if place.exists() or path.startswith(("/", ".", "~")) or path.endswith(".gguf") or path.count("/") > 1:
         raise EngineError(f"LOCAL_MODEL_PATH: there is no model directory and no GGUF file at {place}.")
     return {"pretrained_model_name_or_path": path}
-
-
-def _check_files(folder: Path) -> None:
-    """Name the file that is broken, which the libraries' own messages often do not."""
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
-        try:
-            if path.suffix == ".json":
-                json.loads(path.read_bytes())
-            else:
-                with safe_open(path, framework="pt"):
-                    pass  # Opening reads the header and compares it with the file's length.
-        except Exception as error:
-            raise EngineError(f"LOCAL_MODEL_PATH: {path} is broken: {error}") from error
 
 
 def pick_runner(model: Any, *, slots: int, context: int) -> Runner:
@@ -131,8 +117,9 @@ class BatchedRunner:
         longest = max(starts) + ids.shape[1]
         # (rows, 1, new, longest): a token sees its own row up to its own position.
         mask = torch.arange(longest, device=device) <= positions[:, None, :, None]
+        numbers = torch.arange(rows.start, rows.stop, device=device)[:, None]
         for layer in self._layers:
-            layer.aim(rows, positions, longest)
+            layer.aim(rows, (numbers, positions), longest)
         output = self._model(
             input_ids=ids,
             attention_mask=mask,
@@ -153,14 +140,12 @@ class _SlotLayer(CacheLayerMixin):
         super().__init__()
         self._size = (slots, context)
 
-    def aim(self, rows: slice, positions: torch.Tensor, longest: int) -> None:
-        """Say where the next update goes: `positions` (rows, new) in these rows."""
-        self._rows, self._positions, self._longest = rows, positions, longest
+    def aim(self, rows: slice, places: tuple[torch.Tensor, torch.Tensor], longest: int) -> None:
+        """Say where the next update goes: numbers of `rows` (rows, 1) and positions in them (rows, new)."""
+        self._rows, self._places, self._longest = rows, places, longest
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        slots, context = self._size
-        self.keys = key_states.new_zeros((slots, key_states.shape[1], context, key_states.shape[3]))
-        self.values = value_states.new_zeros((slots, value_states.shape[1], context, value_states.shape[3]))
+        self.keys, self.values = (self._zeros(states) for states in (key_states, value_states))
         self.is_initialized = True
 
     def update(
@@ -184,12 +169,20 @@ class _SlotLayer(CacheLayerMixin):
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._longest, 0
 
+    def _zeros(self, states: torch.Tensor) -> torch.Tensor:
+        slots, context = self._size
+        shape = (slots, states.shape[1], context, states.shape[3])
+        if states.device.type != "cpu":
+            return states.new_zeros(shape)
+        count = math.prod(shape)
+        memory = lazy_bytes(count * states.element_size())
+        return torch.frombuffer(memory, dtype=states.dtype, count=count).view(shape)
+
     def _write(self, buffer: torch.Tensor | None, states: torch.Tensor) -> torch.Tensor:
         assert buffer is not None
-        rows = buffer[self._rows]
-        index = self._positions[:, None, :, None].expand_as(states)
-        rows.scatter_(2, index, states)
-        return rows[:, :, : self._longest]
+        # `scatter_` would read the whole buffer each time, which takes longer than all the rest of a step.
+        buffer.transpose(1, 2)[self._places] = states.transpose(1, 2)
+        return buffer[self._rows, :, : self._longest]
 
 
 class SeparateRunner:

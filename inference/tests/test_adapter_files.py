@@ -119,8 +119,8 @@ class Canary:
 
 @pytest.mark.parametrize(
     "name",
-    ["adapter_model.bin", "pytorch_model.bin", "rng_state.pth", "optimizer.pt", "model.py", "chat_template.jinja",
-     "tokenizer.json", ".hidden"],
+    ["adapter_model.bin", "pytorch_model.bin", "rng_state.pth", "optimizer.pt", "model.py",
+     "chat_template.jinja", "tokenizer.json", ".hidden"],
 )  # fmt: skip
 @pytest.mark.parametrize("when", ["before it is sealed", "after it was sealed"])
 def test_a_file_that_is_none_of_an_adapters_is_refused(folder, tmp_path, name, when):

