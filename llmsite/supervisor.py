@@ -8,11 +8,13 @@ them to end, the second kills them. Why this is our own: docs/decisions/0002-sup
 import asyncio
 import os
 import shlex
+import shutil
 import signal
 import string
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from llmsite.guard import Guard, signal_group
 
 COLOURS = (36, 33, 32, 35, 34, 31)
 LONGEST_LINE = 1 << 20
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it is ours alone
 
 
 class ProcfileError(Exception):
@@ -204,6 +208,38 @@ async def _reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTr
     return reader, transport
 
 
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """A new folder in which the processes count together, unless the environment names one; gone at the end.
+
+    It lies in memory where the system has such a place. Those of supervisors that were killed go too.
+    """
+    if os.environ.get(METRICS_FOLDER):
+        yield
+        return
+    root = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob("llmsite-metrics-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"llmsite-metrics-{os.getpid()}-", dir=root)
+    os.environ[METRICS_FOLDER] = folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 async def supervise(commands: dict[str, list[str]]) -> None:
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     await Supervisor(commands, Output(list(commands), coloured=coloured)).run()
@@ -215,7 +251,8 @@ def main() -> None:
         commands = read_procfile(procfile.read_text(encoding="utf-8"), os.environ)
     except (ProcfileError, OSError) as problem:
         sys.exit(f"llmsite: {problem}")
-    asyncio.run(supervise(commands))
+    with shared_metrics():
+        asyncio.run(supervise(commands))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework import generics, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from accounts.authentication import HasScope, user_of
+from accounts.authentication import user_of
 from accounts.credentials import arequire_caller
 from accounts.models import Scope, User
 from llmsite.core.errors import (
@@ -32,7 +31,6 @@ from llmsite.core.errors import (
     UnsupportedMediaType,
 )
 from llmsite.core.json_schema import TEXT, Json, answer, body, constant, list_of
-from llmsite.core.paging import KeysetPagination
 from llmsite.core.rest import by_method, json_door, read_json, validated
 from llmsite.core.schema import documented
 from llmsite.core.serializers import StrictSerializer
@@ -40,13 +38,13 @@ from llmsite.core.upload_handler import read_form
 from training.datasets import access_dataset, delete_dataset, shown_rows, version_of
 from training.importing import columns_of, from_feedback, import_file, look_at
 from training.models import Dataset, DatasetVersion
-from training.promotion_api import TAG_TRAINING
+from training.promotion_api import TAG_TRAINING, NewestFirst, TrainingView
 from training.versions import Imported
 
 FORM_FIELDS = {"name", "columns", "leave_out_bad"}
 
 
-class VersionSerializer(serializers.ModelSerializer[DatasetVersion]):
+class DatasetVersionSerializer(serializers.ModelSerializer[DatasetVersion]):
     class Meta:
         model = DatasetVersion
         fields = (
@@ -63,7 +61,7 @@ class VersionSerializer(serializers.ModelSerializer[DatasetVersion]):
 
 
 class DatasetSerializer(serializers.ModelSerializer[Dataset]):
-    versions = VersionSerializer(many=True, help_text="The newest first.")
+    versions = DatasetVersionSerializer(many=True, help_text="The newest first.")
 
     class Meta:
         model = Dataset
@@ -78,17 +76,11 @@ class FromFeedbackSerializer(StrictSerializer):
     format = serializers.ChoiceField(["sft", "dpo", "kto"], default="sft")
 
 
-class NewestFirst(KeysetPagination):
-    ordering = ("-created_at", "-id")
-
-
 def with_versions(datasets: QuerySet[Dataset]) -> QuerySet[Dataset]:
     return datasets.prefetch_related(Prefetch("versions", DatasetVersion.objects.order_by("-number")))
 
 
-class DatasetListView(generics.ListAPIView[Dataset]):
-    permission_classes = (HasScope,)
-    scope = Scope.TRAIN
+class DatasetListView(TrainingView, generics.ListAPIView[Dataset]):
     serializer_class = DatasetSerializer
     pagination_class = NewestFirst
     queryset = Dataset.objects.all()
@@ -201,7 +193,7 @@ _PREVIEW: Json = answer(
 )
 @json_door("POST")
 async def preview(request: HttpRequest) -> HttpResponseBase:
-    """Its shape, what becomes of its columns, its first rows, and those that are not right. Nothing is stored."""
+    """Its shape, what becomes of its columns, its first rows, and which are not right. Nothing is stored."""
     await arequire_caller(request, Scope.TRAIN)
     if not (request.content_type or "").startswith("multipart/form-data"):
         raise UnsupportedMediaType
@@ -227,10 +219,7 @@ def _look(request: HttpRequest) -> dict[str, Any]:
 # --- One data set -----------------------------------------------------------------------------------
 
 
-class DatasetView(APIView):
-    permission_classes = (HasScope,)
-    scope = Scope.TRAIN
-
+class DatasetView(TrainingView):
     @documented("One data set, with its versions", tag=TAG_TRAINING, gives=DatasetSerializer)
     def get(self, request: Request, pk: UUID) -> Response:
         return Response(_shown(access_dataset(pk).pk))
@@ -247,7 +236,7 @@ class DatasetView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class RowsSerializer(serializers.Serializer[Any]):
+class DatasetRowsSerializer(serializers.Serializer[Any]):
     """Some rows, and how many there are."""
 
     version = serializers.IntegerField()
@@ -257,14 +246,11 @@ class RowsSerializer(serializers.Serializer[Any]):
     next = serializers.IntegerField(allow_null=True)
 
 
-class DatasetRowsView(APIView):
-    permission_classes = (HasScope,)
-    scope = Scope.TRAIN
-
+class DatasetRowsView(TrainingView):
     @documented(
         "Its rows, as they are trained on",
         tag=TAG_TRAINING,
-        gives=RowsSerializer,
+        gives=DatasetRowsSerializer,
         fails=(DatasetDamaged, NotFound),
         parameters=[
             OpenApiParameter(

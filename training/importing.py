@@ -148,6 +148,8 @@ def _from_feedback(rows: Rows, wanted: str, title: str, user: User | None) -> Im
             continue
         people[rows.facts.count] = person
         rows.add(row, line=line)
+    if not rows.facts.count and not left_out:
+        raise reading.unreadable("no_feedback")
     _require_rows(rows.facts)
     first = [problem.as_dict() for problem in left_out[: reading.NAMED_PROBLEMS]]
     origin = {"source": "feedback", "format": wanted, "at": timezone.now().isoformat()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 
 from accounts.models import User
 from inference.ask import Ask, Sampling
@@ -59,18 +59,25 @@ def preferences(
     # Each question is a beginning of its own in it. They are other people's words, which are not to stay
     # among the chats of who evaluates.
     conversation = Conversation.objects.create(owner=user, is_listed=False)
-    opinions: list[Opinion] = []
     try:
-        for case in cases:
-            if should_stop():
-                break
-            replies = [
-                async_to_sync(_ask)(question(case, after_first=first), model, conversation)
-                for first in (True, False)
-            ]
-            opinions.append(opinion(*replies))
+        return async_to_sync(_preferences)(list(cases), model, conversation, should_stop)
     finally:
         conversation.delete()
+
+
+async def _preferences(
+    cases: list[Case], model: str, conversation: Conversation, should_stop: Callable[[], bool]
+) -> list[Opinion]:
+    # In one event loop, which the parts of the pipeline share.
+    opinions: list[Opinion] = []
+    for case in cases:
+        if await sync_to_async(should_stop)():
+            break
+        replies = [
+            await _ask(question(case, after_first=after_first), model, conversation)
+            for after_first in (True, False)
+        ]
+        opinions.append(opinion(*replies))
     return opinions
 
 

@@ -25,15 +25,6 @@ BECAUSE_ERASED = "Somebody in its data was erased."
 
 
 @dataclass(frozen=True, slots=True)
-class Affected:
-    """What has somebody's words in it, or was made of them."""
-
-    versions: list[DatasetVersion]
-    runs: list[TrainingRun]
-    adapters: list[Adapter]
-
-
-@dataclass(frozen=True, slots=True)
 class People:
     """Of how many people the rows of a version are, and how it stands with them today."""
 
@@ -43,13 +34,6 @@ class People:
     """Rows of people who allow training no more: they are not in the next version."""
     revoked: int
     """Rows from feedback that is accepted no more, or is gone."""
-
-
-def affected_by(user: User) -> Affected:
-    """All versions with rows of a person, those that were withdrawn too, and what was trained on them."""
-    found = list(_versions_with(user))
-    runs = list(TrainingRun.objects.filter(version__in=found))
-    return Affected(found, runs, list(adapters_of(found)))
 
 
 def adapters_of(used: list[DatasetVersion]) -> QuerySet[Adapter]:

@@ -34,8 +34,10 @@ SENTENCES = {
         "No known shape has these columns: {names}. Say which of them are the prompt and the completion."
     ),
     "no_rows": gettext_lazy("The file has no rows."),
+    "no_feedback": gettext_lazy("There is no accepted feedback whose authors allow training yet."),
     "too_few": gettext_lazy("A data set needs two rows at least; this one has {count}."),
     "too_many_rows": gettext_lazy("The file has more than {limit} rows. Split it."),
+    "too_many_lines": gettext_lazy("The file has more than {limit} lines. Split it."),
     "not_utf8": gettext_lazy("The file is not text in UTF-8. Save it as UTF-8."),
     "damaged": gettext_lazy("The file is damaged, or not what its name says."),
     "too_large": gettext_lazy("Unpacked, the file is larger than what is read here. Split it."),
@@ -74,9 +76,13 @@ class Problem:
     @property
     def sentence(self) -> str:
         """The reason with its place."""
+        return self.placed(self.reason)
+
+    def placed(self, reason: str) -> str:
+        """A reason with this place."""
         if self.line is None:
-            return self.reason
-        return _("Line %(line)s: %(reason)s") % {"line": self.line, "reason": self.reason}
+            return reason
+        return _("Line %(line)s: %(reason)s") % {"line": self.line, "reason": reason}
 
     @classmethod
     def several(cls, problems: Sequence["Problem"], count: int) -> str:

@@ -11,8 +11,10 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +28,7 @@ from llmsite.guard import signal_group
 
 JOB, LOG = "job.json", "log.txt"
 NOBODY = 65534
+ENTRY = "training.child"
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
 """Between two looks at how much the child has written."""
@@ -103,7 +106,7 @@ def _started(
             "nice": settings.TRAINING_NICE,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "training.child", module, str(folder), json.dumps(options)],
+            [sys.executable, "-m", ENTRY, module, str(folder), json.dumps(options)],
             cwd=settings.BASE_DIR,
             env=_environment(folder),
             stdin=subprocess.PIPE,
@@ -294,7 +297,9 @@ def size_of(folder: Path) -> int:
 
 def write_job(folder: Path, data: Mapping[str, Any]) -> None:
     """Write what the child has to do. `folder` is made where it is missing, and is nobody else's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Whoever the child becomes has to come to its folder, and sees nothing on the way.
+    folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     (folder / JOB).write_text(json.dumps(data))
 
 
@@ -302,3 +307,29 @@ def remove(folder: Path) -> None:
     """Remove a job with everything in it; what is not there is gone already."""
     shutil.rmtree(folder, ignore_errors=True)
 
+
+# --- What holds on this machine ----------------------------------------------------------------------
+
+
+def limits_in_force() -> dict[str, bool]:
+    """What a child is kept from on this machine: tried in children, which takes a second."""
+    with tempfile.TemporaryDirectory() as place, socket.create_server(("127.0.0.1", 0)) as listener:
+        os.chmod(place, 0o777)  # noqa: S103 – it is to be refused by other belts than this one
+        Path(place, "env.secret").touch()
+        port = listener.getsockname()[1]
+        tried = _probe({"task": "refusals", "secret": f"{place}/env", "port": port})
+        held = {name: kept is True for name, kept in tried.data.get("refused", {}).items()}
+        return {
+            **held,
+            "memory": _probe({"task": "memory"}).code == "out_of_memory",
+            "files’ size": _probe({"task": "file"}).code == "disk_full",
+            "another user": tried.data.get("user") not in (os.geteuid(), None),
+        }
+
+
+def _probe(job: Mapping[str, Any]) -> ChildEnd:
+    limits = Limits(memory=256_000_000, disk=1_000_000, seconds=30.0)
+    with tempfile.TemporaryDirectory(prefix="llmsite-probe-") as parent:
+        folder = Path(parent) / "job"
+        write_job(folder, job)
+        return run_child("probe", folder, on_event=lambda _: None, should_stop=lambda: None, limits=limits)

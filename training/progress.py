@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import median
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from training.models import Metric, RunStatus, TrainingRun
 
@@ -23,6 +24,19 @@ class Progress:
     @property
     def percent(self) -> int:
         return min(100, 100 * self.step // self.total) if self.total else 0
+
+    @property
+    def left_in_words(self) -> str:
+        """As "3 min"; empty where nobody knows, and at the very end."""
+        seconds = round(self.left.total_seconds()) if self.left else 0
+        if not seconds:
+            return ""
+        if seconds < 90:
+            return _("%(count)s s") % {"count": seconds}
+        hours, minutes = divmod(round(seconds / 60), 60)
+        if hours:
+            return _("%(hours)s h %(minutes)s min") % {"hours": hours, "minutes": minutes}
+        return _("%(count)s min") % {"count": minutes}
 
 
 def progress_of(run: TrainingRun) -> Progress:

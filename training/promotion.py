@@ -6,6 +6,7 @@ second (`inference.catalogue`). Where a process cannot load it, or nobody does i
 it is. `converge` takes these steps; it may run anywhere and any number of times at once.
 """
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
@@ -21,8 +22,6 @@ from accounts.audit import record
 from accounts.models import User
 from accounts.models.audit import AuditKind
 from inference.adapters import confirmed
-from inference.engine.base_model import base_model
-from inference.engine.runner import EngineError
 from inference.models import Adapter, ChatModelConfig
 from llmsite.core.errors import PromotionRefused
 from training.models import Evaluation, Promotion, PromotionStatus, RunStatus, TrainingRun
@@ -31,12 +30,13 @@ log = structlog.get_logger("llmsite.promotion")
 
 LOADING_LASTS = timedelta(seconds=90)
 """After so long without a word of every engine process a promotion has failed."""
+LOOK_SECONDS = 0.5
 
 
 # --- What staff ask for ------------------------------------------------------------------------------
 
 
-def promote(run: TrainingRun, *, user: User, model: ChatModelConfig | None = None) -> Promotion:
+def promote(run: TrainingRun, *, user: User | None, model: ChatModelConfig | None = None) -> Promotion:
     """Put what `run` has learned behind `model`, or behind the first that serves its base model.
 
     Raises PromotionRefused, saying why.
@@ -52,7 +52,7 @@ def promote(run: TrainingRun, *, user: User, model: ChatModelConfig | None = Non
     return _begin(model, adapter, before=standing(model), user=user)
 
 
-def rollback(*, user: User, model: ChatModelConfig | None = None) -> Promotion:
+def rollback(*, user: User | None, model: ChatModelConfig | None = None) -> Promotion:
     """Put back what stood behind `model` before, or call off the promotion that is under way.
 
     Without a model it is that which was promoted last. Raises PromotionRefused where there is nothing to go
@@ -171,6 +171,16 @@ def _fail(move: Promotion, why: str) -> None:
         log.warning("promotion_failed", model=move.model.alias, adapter=str(move.adapter), error=why)
 
 
+def wait_for(move: Promotion) -> Promotion:
+    """Look on until `move` is decided, for a command at a terminal; its row as it is then."""
+    while move.status == PromotionStatus.LOADING:
+        # Where no engine process lives nobody else would ever say that it took too long.
+        converge()
+        time.sleep(LOOK_SECONDS)
+        move.refresh_from_db()
+    return move
+
+
 # --- Beginning ---------------------------------------------------------------------------------------
 
 
@@ -282,6 +292,10 @@ def _require_good(run: TrainingRun, adapter: Adapter) -> None:
 
 def _require_same_base(adapter: Adapter) -> None:
     """Raises PromotionRefused. Where the weights are on another machine, the engine there looks itself."""
+    # It computes with numpy, which a web process has no other use for.
+    from inference.engine.base_model import base_model
+    from inference.engine.runner import EngineError
+
     with suppress(EngineError):
         base = base_model(settings.LOCAL_MODEL_PATH, settings.MODELS_ROOT)
         if base.sha256 != adapter.base_sha256:

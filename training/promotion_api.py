@@ -27,7 +27,7 @@ from llmsite.core.serializers import StrictSerializer
 from training import gate
 from training.evaluation import ask_for, failure_sentence, state_of
 from training.models import Evaluation, Promotion, TrainingRun
-from training.promotion import promote, rollback
+from training.promotion import converge, promote, rollback
 
 TAG_TRAINING = "Training"
 
@@ -35,6 +35,12 @@ TAG_TRAINING = "Training"
 class TrainingView(APIView):
     permission_classes = (HasScope,)
     scope = Scope.TRAIN
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """A method that the address does not take is told so before anybody is asked for their rights."""
+        if request.method not in self.allowed_methods:
+            self.http_method_not_allowed(request)
+        super().initial(request, *args, **kwargs)
 
 
 class NewestFirst(KeysetPagination):
@@ -179,6 +185,8 @@ class PromotionListView(TrainingView, generics.ListAPIView[Promotion]):
     @documented("Promotions and roll-backs", tag=TAG_TRAINING, gives=PromotionSerializer(many=True))
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """The newest first. `loading` waits for the engine processes, `live` is in force."""
+        # Where no model process lives, whoever looks is the one to see that it took too long.
+        converge()
         return super().get(request, *args, **kwargs)
 
 

@@ -56,6 +56,7 @@ def report_of(facts: Facts, *, cases: Iterable[bytes], unit: str, limit: int) ->
 def _lengths(facts: Facts, *, unit: str, limit: int | None) -> dict[str, Any]:
     lengths = sorted(facts.tokens)
     over = [number for number, length in enumerate(facts.tokens) if limit is not None and length > limit]
+    bars = _bars(lengths)
     return {
         "unit": unit,
         "total": sum(lengths),
@@ -63,7 +64,8 @@ def _lengths(facts: Facts, *, unit: str, limit: int | None) -> dict[str, Any]:
         "p95": lengths[min(len(lengths) - 1, len(lengths) * 95 // 100)],
         "longest": lengths[-1],
         "over": {"limit": limit, **_named(over, facts)},
-        "bars": _bars(lengths),
+        "bars": bars,
+        "tallest": max(count for _, count in bars),
     }
 
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 from django.conf import settings
 
-from llmsite.core.disk import telling_when_full
+from llmsite.core.disk import telling_when_full, to_disk
 from llmsite.core.errors import DatasetDamaged
 from training.models import DatasetVersion
 
@@ -77,8 +77,8 @@ class Draft:
             os.fsync(self._file.fileno())
             folder.mkdir(mode=0o700)
             self._path.rename(folder / f"{self.sha256}.jsonl")
-            _to_disk(folder)
-            _to_disk(folder.parent)
+            to_disk(folder)
+            to_disk(folder.parent)
 
     def close(self) -> None:
         """What was not kept is gone."""
@@ -130,11 +130,3 @@ def _is_id(name: str) -> bool:
         return str(UUID(name)) == name
     except ValueError:
         return False
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,6 @@
 """Where an answer's model has learned, and what was made of somebody's words: the chain in both directions.
 
-    answer → adapter → run → version of a data set → feedback → person
+answer → adapter → run → version of a data set → feedback → person
 """
 
 from collections.abc import Callable, Iterable
@@ -97,7 +97,9 @@ def _person(name: str) -> Chain | None:
     return _chain(
         user.username,
         versions=DatasetVersion.objects.filter(rows__user=user),
-        feedback=Feedback.objects.filter(user=user, pk__in=DatasetRow.objects.filter(user=user).values("feedback")),
+        feedback=Feedback.objects.filter(
+            user=user, pk__in=DatasetRow.objects.filter(user=user).values("feedback")
+        ),
     )
 
 
@@ -111,7 +113,9 @@ def _chain(
 ) -> Chain:
     """What follows in both directions from the one that is given."""
     if adapters is not None:
-        runs = TrainingRun.objects.filter(pk__in=list(adapters.exclude(run=None).values_list("run", flat=True)))
+        runs = TrainingRun.objects.filter(
+            pk__in=list(adapters.exclude(run=None).values_list("run", flat=True))
+        )
     if runs is not None:
         versions = DatasetVersion.objects.filter(runs__in=runs)
     assert versions is not None

@@ -1,10 +1,9 @@
-"""The way of a child: `python -m training.child NAME FOLDER OPTIONS`; the parent starts it, and nobody else."""
+"""The way of a child: `python -m training.child NAME FOLDER OPTIONS`, as training/process.py starts it."""
 
 import errno
 import importlib
 import json
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -41,7 +40,6 @@ def _job(folder: Path, options: dict[str, Any]) -> Job:
     output = os.dup(1)
     os.dup2(2, 1)
     os.chdir(folder)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # So that a file that grows too large is an error.
     files = {name: os.fdopen(number, "rb") for name, number in options["files"].items()}
     return Job(folder, json.loads((folder / "job.json").read_bytes()), files, output)
 

@@ -1,6 +1,7 @@
 """The model that a run starts from: weights as safetensors, from this machine, and no code of its own."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def dtype_of(device: str) -> torch.dtype:
     """Numbers of 16 bits where the device computes with them, and does not only imitate it."""
     if device == "cpu" and not torch.backends.mkldnn.is_available():
         return torch.float32
-    return torch.bfloat16 if device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return (
+        torch.bfloat16 if device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    )
 
 
 def load_chat(folder: Path) -> "TrainingChat":
@@ -46,6 +49,13 @@ def load_chat(folder: Path) -> "TrainingChat":
         raise ChildFailure("base_unusable", detail=type(error).__name__) from error
 
 
+def context_of(folder: Path) -> int:
+    """How many tokens the model in `folder` was made for, as far as it says so."""
+    config = json.loads((folder / "config.json").read_bytes())
+    known = dict(_entries(config)).get("max_position_embeddings")
+    return known if isinstance(known, int) else sys.maxsize
+
+
 class TrainingChat(HuggingFaceChat):
     """The engine's own tokenizer of chats, which knows besides how a turn of the assistant ends."""
 
@@ -55,7 +65,7 @@ class TrainingChat(HuggingFaceChat):
         self.end = self._end_of_turn()
 
     def _end_of_turn(self) -> int:
-        """The first special token that the template puts after an answer; the tokenizer's own end without one."""
+        """The first special token that the template puts after an answer, else the tokenizer's own end."""
         mark = "answer"
         turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": mark}]
         try:

@@ -1,8 +1,8 @@
 """What a run goes on from after a fall: whole or not at all, and nothing in it can run code.
 
-A checkpoint is a folder named by its step: safetensors for everything that is a tensor, JSON for the rest, and a
-manifest with the SHA-256 of each file. It is written beside its place, brought to the disk, and renamed. One
-that is not as its manifest says is passed over, as if it had never been written.
+A checkpoint is a folder named by its step: safetensors for everything that is a tensor, JSON for the rest,
+and a manifest with the SHA-256 of each file. It is written beside its place, brought to the disk, and then
+renamed. One that is not as its manifest says is passed over, as if it had never been written.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def _put_in_place(new: Path, place: Path) -> Path:
     try:
         new.rename(place)
     except OSError:
-        # One of the same step is there: a run that goes on writes the same again. Where it is not whole it goes.
+        # One of the same step is there: a run that goes on writes the same again. One that is not whole goes.
         if is_whole(place):
             shutil.rmtree(new)
             return place
@@ -118,21 +118,27 @@ def _to_disk(folder: Path) -> None:
 def flat(state: Mapping[str, Any]) -> tuple[Tensors, list[dict[str, Any]]]:
     """An optimizer's state as tensors by name, and its groups' numbers."""
     tensors = {
-        f"{number}.{name}": value for number, values in state["state"].items() for name, value in values.items()
+        f"{number}.{name}": value
+        for number, values in state["state"].items()
+        for name, value in values.items()
     }
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in state["param_groups"]]
+    groups = [
+        {name: value for name, value in group.items() if name != "params"} for group in state["param_groups"]
+    ]
     return tensors, groups
 
 
 def restored(
     own: Mapping[str, Any], tensors: Mapping[str, Any], groups: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The state that `flat` was made of; `own` is that of the new optimizer, whose groups have the same weights."""
+    """The state that `flat` was made of; `own` is that of a new optimizer for the same weights."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = value
-    merged = [{**mine, **dict(_with_tuples(kept))} for mine, kept in zip(own["param_groups"], groups, strict=True)]
+    merged = [
+        {**mine, **dict(_with_tuples(kept))} for mine, kept in zip(own["param_groups"], groups, strict=True)
+    ]
     return {"state": state, "param_groups": merged}
 
 

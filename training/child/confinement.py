@@ -1,15 +1,15 @@
 """A child that trains gives up what it does not need, after it has imported its code and before its work.
 
     no network            a network of its own without a device; no socket can be made
-    files                 it reads Python, libraries, the site's code, and the folders of its job; it writes in
-                          its own folder alone
+    files                 it reads Python, libraries, the site's code, and the folders of its job; it writes
+                          in its own folder alone
     processes             no program is started, and none but its own threads; nobody else is signalled
     user                  where the site runs as root, it goes on as nobody
     memory, files' size   as much as it was given
 
-Each belt holds for itself. Where the kernel lacks one (a container without namespaces, an older Linux, another
-system) the others remain; `training.limits.limits_in_force` tries them and says which do. An accelerator's
-driver needs its devices, so there only memory is not counted.
+Each belt holds for itself. Where the kernel lacks one (a container without namespaces, an older Linux,
+another system) the others remain; `training.process.limits_in_force` tries them and says which do. An
+accelerator has memory of its own, which the kernel does not count, and devices that have to be written to.
 """
 
 import ctypes
@@ -196,8 +196,8 @@ def _filter_calls(libc: ctypes.CDLL) -> bool:
 def filter_of(machine: int, clone: int, clone3: int, refused: Iterable[int]) -> bytes:
     """The instructions, eight bytes each: (code, steps to jump if true, if false, value).
 
-    Threads are made as before: `clone3` says that it does not exist, because its arguments cannot be seen, and
-    `clone`, which is asked then, may make nothing but threads.
+    Threads are made as before: `clone3` says that it does not exist, because its arguments cannot be seen,
+    and `clone`, which is asked then, may make nothing but threads.
     """
     start = [
         _instruction(LOAD_WORD, 0, 0, AT_MACHINE),

@@ -36,14 +36,14 @@ class Encoded:
 
 
 def encoded(row: Row, chat: Chat) -> Encoded:
-    """A row of any layout: its prompt is read, and its answer, with the end of it, learnt. All of plain text is."""
+    """A row of any layout: its prompt is read, its answer and its end are learnt; of plain text everything."""
     turns = prompt_of(row)
     before = [token for part in chat.prompt(_messages(turns)) for token in part] if turns else []
     return Encoded([*before, *chat.encode(answer_of(row)), chat.end], len(before))
 
 
 def encoded_all(rows: Sequence[Row], chat: Chat, *, limit: int) -> list[Encoded]:
-    """All rows. Raises ChildFailure for the first that is longer than `limit`: a cut row teaches half a thing."""
+    """All rows. Raises ChildFailure for the first that is too long: what is cut teaches half a thing."""
     found = []
     for number, row in enumerate(rows):
         try:

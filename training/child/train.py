@@ -1,7 +1,7 @@
 """LoRA fine-tuning: transformers' Trainer, with peft, on what is to be answered alone.
 
-The order of the rows depends on the seed, so a run that goes on from a checkpoint sees the same batches as one
-that was never interrupted, and ends with the same weights.
+The order of the rows depends on the seed, so a run that goes on from a checkpoint sees the same batches as
+one that was never interrupted, and ends with the same weights.
 """
 
 import json
@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from training.child import checkpoints
-from training.child.base import TrainingChat, load_chat, load_model
+from training.child.base import TrainingChat, context_of, load_chat, load_model
 from training.child.job import ChildFailure, Job, Stopped
 from training.child.rows import IGNORED, Encoded, encoded_all
 from training.rows import split
@@ -41,6 +41,7 @@ def run(job: Job) -> dict[str, Any]:
     The adapter is in the folder ADAPTER then. What is returned is {"steps", "rows", "held_out"}.
     """
     settings, folder = job.data["settings"], Path(job.data["model"])
+    _require_room(job)
     train, held_out = _rows(job, load_chat(folder))
     set_seed(settings["seed"])
     model = _with_lora(load_model(folder, job.data["device"]), job.data)
@@ -53,6 +54,12 @@ def run(job: Job) -> dict[str, Any]:
     return {"steps": trainer.state.global_step, "rows": len(train), "held_out": len(held_out)}
 
 
+def _require_room(job: Job) -> None:
+    """Of the accelerator's memory only what is free now counts; the machine's is counted by its kernel."""
+    if job.data["device"] == "cuda" and torch.cuda.mem_get_info()[0] < job.data["memory_bytes"]:
+        raise ChildFailure("does_not_fit")
+
+
 # --- What goes in ------------------------------------------------------------------------------------
 
 
@@ -61,7 +68,8 @@ def _rows(job: Job, chat: TrainingChat) -> tuple["Rows", "Rows"]:
     settings = job.data["settings"]
     rows = [json.loads(line) for line in job.files["rows"]]
     numbers = split(rows, seed=settings["seed"], fraction=settings["eval_fraction"])
-    all_rows = encoded_all(rows, chat, limit=settings["max_length"])
+    limit = min(settings["max_length"], context_of(Path(job.data["model"])))
+    all_rows = encoded_all(rows, chat, limit=limit)
     train, held_out = (Rows([all_rows[number] for number in side], chat.pad) for side in numbers)
     if not len(train):
         raise ChildFailure("no_rows")
@@ -103,12 +111,17 @@ def _with_lora(model: Any, data: dict[str, Any]) -> Any:
         lora_dropout=settings["dropout"],
         target_modules=linear_layers(model),
         task_type="CAUSAL_LM",
-        # Else it would name a folder of this machine.
-        base_model_name_or_path=data["base_name"],
     )
     adapted = get_peft_model(model, config)
+    # Else it would name a folder of this machine.
     config.base_model_name_or_path = data["base_name"]
     return adapted
+
+
+def lora_of(model: Any) -> dict[str, torch.Tensor]:
+    """The weights that were trained."""
+    # Else peft asks the hub whether the embeddings were changed too.
+    return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 def linear_layers(model: Any) -> list[str]:
@@ -226,7 +239,7 @@ class Teller(TrainerCallback):
 
 
 class CheckedTrainer(Trainer):
-    """transformers' Trainer with checkpoints of our own: its own ones are pickles, and may be torn by a fall."""
+    """transformers' Trainer with other checkpoints: its own are pickles, and may be torn by a fall."""
 
     def __init__(self, *, job: Job, **options: Any) -> None:
         super().__init__(**options)
@@ -239,7 +252,7 @@ class CheckedTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         state, groups = checkpoints.flat(self.optimizer.state_dict())
         tensors = {
-            **_prefixed("adapter", get_peft_model_state_dict(self.model)),
+            **_prefixed("adapter", lora_of(self.model)),
             **_prefixed("optimizer", state),
             **_prefixed("random", _random_state()),
         }
@@ -293,7 +306,9 @@ def _keep_adapter(folder: Path, model: Any) -> None:
     for left in (new, place):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in lora_of(model).items()
+    }
     checkpoints.write_file(new / ADAPTER_WEIGHTS, save(tensors, metadata={"format": "pt"}))
     checkpoints.write_file(new / ADAPTER_CONFIG, json.dumps(_config(model), indent=2).encode())
     new.rename(place)

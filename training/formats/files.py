@@ -15,6 +15,8 @@ from typing import Any
 from training.formats.problems import Unreadable
 
 MOST_ROWS = 1_000_000
+MOST_LINES = 5_000_000
+"""Of a text; a row may have several."""
 MOST_CHARACTERS = 1_000_000
 """Of one row."""
 MOST_UNPACKED = 1_000_000_000
@@ -47,6 +49,8 @@ Read = Iterator[Record | Broken]
 
 def records(kind: str, data: bytes) -> Read:
     """What is in a file of `kind`: "json", "jsonl", "csv", "txt" or "parquet". Raises Unreadable."""
+    if kind != "parquet" and data.count(b"\n") > MOST_LINES:
+        raise Unreadable("too_many_lines", line=MOST_LINES + 1, limit=MOST_LINES)
     count = 0
     for count, record in enumerate(READERS[kind](data), start=1):
         if count > MOST_ROWS:
@@ -231,6 +235,8 @@ def _parquet(data: bytes) -> Read:
             for found in batch.to_pylist():
                 number += 1
                 yield _item(number, found, 0)
+    except MemoryError:
+        raise  # Arrow's own is one of its other errors, too.
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Unreadable("damaged", line=number or None) from error
 

@@ -46,6 +46,8 @@ class TrainingRun(models.Model):
     tries = models.PositiveSmallIntegerField(_("tries"), default=0, editable=False)
     beat_at = models.DateTimeField(_("last sign of life"), null=True, editable=False)
     cancel_requested_at = models.DateTimeField(_("cancel asked"), null=True, editable=False)
+    request_id = models.CharField(_("request id"), max_length=128, blank=True, editable=False)
+    """Of the request that started it, whose id the trainer's lines have too."""
     error_code = models.CharField(_("error"), max_length=50, blank=True)
     error_data = models.JSONField(default=dict, blank=True)
     created_by = models.ForeignKey(

@@ -47,7 +47,9 @@ class StartForm(_Form):
     """A new run."""
 
     name = forms.CharField(label=_("Name"), max_length=100)
-    version = forms.ModelChoiceField(label=_("Data set"), queryset=DatasetVersion.objects.none())
+    version = forms.ModelChoiceField(
+        label=_("Data set"), queryset=DatasetVersion.objects.none(), empty_label=_("Choose one")
+    )
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data, auto_id="start_%s")
@@ -75,8 +77,8 @@ class StartForm(_Form):
             return None
         values = self.cleaned_data
         try:
-            settings = RunSettings.read({name: values[name] for name in _SETTINGS})
-            return start_run(values["version"], name=values["name"], settings=settings, user=user)
+            chosen = RunSettings.read({name: values[name] for name in _SETTINGS})
+            return start_run(values["version"], name=values["name"], chosen=chosen, user=user)
         except SiteError as error:
             self.refuse(error)
             return None

@@ -1,4 +1,4 @@
-"""Rows that tests of runs, evaluations and promotions begin with, as the parts before them would leave them."""
+"""Rows that tests of runs, evaluations and promotions begin with, as what comes before leaves them."""
 
 from datetime import timedelta
 from typing import Any
@@ -108,6 +108,4 @@ class Engine:
         )
 
     def dies(self) -> None:
-        EngineProcess.objects.filter(pk=self.process.pk).update(
-            seen_at=timezone.now() - timedelta(minutes=5)
-        )
+        EngineProcess.objects.filter(pk=self.process.pk).update(seen_at=timezone.now() - timedelta(minutes=5))

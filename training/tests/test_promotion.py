@@ -28,9 +28,10 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _base(monkeypatch):
     """The engine's weights are those of the runs; the real ones take a second to hash."""
-    from inference.engine.base_model import BaseModel
+    from inference.engine import base_model
 
-    monkeypatch.setattr(promotion, "base_model", lambda *_: BaseModel("base", None, BASE_SHA))
+    served = base_model.BaseModel("base", None, BASE_SHA)
+    monkeypatch.setattr(base_model, "base_model", lambda *_: served)
 
 
 @pytest.fixture
@@ -326,6 +327,7 @@ def not_served(run, adapter):
         (lambda run, _: make_evaluation(run, passed=None), "still being made"),
         (lambda run, _: make_evaluation(run, passed=False), "gate"),
         (lambda _, adapter: withdraw([adapter], because="Somebody is gone."), "Somebody is gone."),
+        (lambda run, _: type(run.version).objects.update(withdrawn_at=timezone.now()), "withdrawn"),
         (another_base, "base model has changed"),
         (not_served, "not served here"),
     ],
@@ -383,7 +385,11 @@ def test_who_moved_the_model_is_in_the_audit_log(model, staff, put_live):
 
     events = AuditEvent.objects.filter(kind__startswith="adapter_").order_by("created_at")
     assert [(event.kind, event.actor, event.data) for event in events] == [
-        ("adapter_promoted", staff.pseudonym, {"model": model.alias, "adapter": adapter.name, "before": None}),
+        (
+            "adapter_promoted",
+            staff.pseudonym,
+            {"model": model.alias, "adapter": adapter.name, "before": None},
+        ),
         (
             "adapter_rolled_back",
             staff.pseudonym,

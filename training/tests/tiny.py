@@ -72,3 +72,38 @@ def rows(count: int) -> list[dict]:
 def write_rows(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
+
+
+def make_shell(folder: Path) -> Path:
+    """What can be seen of a model without loading it: its configuration, and the sizes of its matrices."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {"model.embed_tokens.weight": (100, 8)}
+    for layer in range(2):
+        shapes[f"model.layers.{layer}.self_attn.q_proj.weight"] = (8, 8)
+        shapes[f"model.layers.{layer}.mlp.up_proj.weight"] = (16, 8)
+        shapes[f"model.layers.{layer}.input_layernorm.weight"] = (8,)
+    save_file(
+        {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}, folder / "model.safetensors"
+    )
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 512}))
+    return folder
+
+
+def make_adapter(folder: Path, *, rank: int = 2) -> Path:
+    """An adapter for the shell, as a training leaves it."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for layer in range(2):
+        start = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{start}.lora_A.weight"] = np.ones((rank, 8), np.float32)
+        tensors[f"{start}.lora_B.weight"] = np.ones((8, rank), np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 4, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder

@@ -1,0 +1,35 @@
+"""The process `trainer`: trainings and their evaluations, one after the other."""
+
+import os
+import signal
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from training.lane import Lane, sweep
+
+NICE = 10
+
+
+class Command(BaseCommand):
+    help = "Run the trainings and evaluations that wait in the database, with what nobody else needs."
+    # As for serve_web: the checks run in `make lint` and at deployment.
+    requires_system_checks = ()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        with suppress(OSError):
+            os.nice(NICE)
+        lane = Lane()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            # A second signal is from somebody who does not want to wait.
+            signal.signal(number, signal.SIG_DFL)
+            lane.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        self.stdout.write("trainer waits for runs")
+        sweep()
+        lane.run()

@@ -1,0 +1,460 @@
+"""A worker and its runs: who has one, what comes of it, and what is left where something dies."""
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from inference.models import Adapter
+from llmsite.core.logs import request_id
+from training import failures, lane, lineage, storage
+from training.lane import MOST_TRIES, SILENCE_SECONDS, Lane, claim, folder_of, sweep
+from training.models import DatasetVersion, Metric, RunStatus, TrainingRun
+from training.process import ChildEnd
+from training.starting import cancel
+from training.tests import running, tiny
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _furnished(settings, tmp_path):
+    running.furnish(settings, tmp_path)
+
+
+@pytest.fixture
+def child(monkeypatch):
+    """Stands in for the child; a test says what it says and does."""
+
+    class Child:
+        def __init__(self):
+            self.calls = []
+            self.does = self.learns
+
+        def __call__(self, module, folder, *, on_event, should_stop, files, reads):
+            self.calls.append((module, folder, files, reads))
+            return self.does(folder, on_event, should_stop)
+
+        def learns(self, folder, on_event, should_stop):
+            on_event({"event": "started", "step": 0, "total_steps": 2})
+            on_event({"event": "metric", "step": 0, "eval_loss": 3.0})
+            for step in (1, 2):
+                on_event({"event": "metric", "step": step, "loss": 3.0 - step, "learning_rate": 0.1})
+            on_event({"event": "metric", "step": 2, "eval_loss": 0.5})
+            tiny.make_adapter(folder / "adapter")
+            return ChildEnd("finished", data={"steps": 2})
+
+    standing_in = Child()
+    monkeypatch.setattr(lane, "run_child", standing_in)
+    return standing_in
+
+
+def ends(code, **data):
+    return lambda *_: ChildEnd("failed", code, data)
+
+
+def again(run):
+    run.refresh_from_db()
+    return run
+
+
+# --- What comes of a run ----------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_an_adapter_and_leaves_nothing_else(child, settings):
+    run = running.start()
+
+    assert Lane().run_next()
+
+    assert (again(run).status, run.step, run.total_steps, run.tries) == (RunStatus.SUCCEEDED, 2, 2, 1)
+    adapter = Adapter.objects.get(run=run.pk)
+    assert (adapter.base_model, adapter.base_sha256) == (run.base_model, run.base_sha256)
+    assert (settings.ADAPTERS_ROOT / adapter.name / "adapter_model.safetensors").exists()
+    assert not list(settings.TRAINING_ROOT.iterdir())
+    assert not Lane().run_next()
+
+
+def test_the_child_gets_the_rows_and_the_weights(child, settings):
+    run = running.start()
+
+    Lane().run_next()
+
+    [(module, folder, files, reads)] = child.calls
+    assert (module, folder) == ("train", folder_of(run))
+    assert files == {"rows": storage.path_of(run.version)}
+    assert [str(path) for path in reads] == [settings.LOCAL_MODEL_PATH]
+
+
+def test_every_logged_step_is_one_row(child):
+    run = running.start()
+
+    Lane().run_next()
+
+    rows = list(Metric.objects.filter(run=run).order_by("step").values_list("step", "loss", "eval_loss"))
+    assert rows == [(0, None, 3.0), (1, 2.0, None), (2, 1.0, 0.5)]
+
+
+def test_a_step_that_is_measured_again_is_the_same_row(child):
+    run = running.start()
+    Metric.objects.create(run=run, step=2, loss=9.0, eval_loss=9.0)
+
+    Lane().run_next()
+
+    assert Metric.objects.get(run=run, step=2).loss == 1.0
+
+
+def test_runs_wait_for_their_turn(child):
+    first, second = running.start(), running.start(version=running.store_version(tiny.rows(4)))
+
+    lane = Lane()
+    lane.run_next()
+
+    assert again(first).status == RunStatus.SUCCEEDED
+    assert again(second).status == RunStatus.QUEUED
+
+
+# --- Two workers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_never_take_the_same_run():
+    version = running.store_version()
+    runs = [running.start(version=version) for _ in range(10)]
+    ready = threading.Barrier(2)
+
+    def take(_):
+        try:
+            mine = [TrainingRun.objects.get(pk=run.pk) for run in runs]
+            ready.wait()
+            return [run.pk for run in mine if claim(run)]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as workers:
+        one, other = workers.map(take, range(2))
+
+    assert sorted(one + other) == sorted(run.pk for run in runs)
+    assert len({again(run).claim for run in runs}) == len(runs)
+    assert {run.tries for run in runs} == {1}
+
+
+def test_who_was_taken_for_dead_changes_nothing_any_more(child):
+    run = running.start()
+
+    def another_one_takes_it(folder, on_event, should_stop):
+        on_event({"event": "metric", "step": 1, "loss": 2.0})
+        TrainingRun.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, claim=None)
+        assert claim(TrainingRun.objects.get(pk=run.pk))
+        on_event({"event": "metric", "step": 2, "loss": 1.0})
+        raise AssertionError("it was not stopped")
+
+    child.does = another_one_takes_it
+    Lane().run_next()
+
+    assert (again(run).status, run.step, run.tries) == (RunStatus.RUNNING, 1, 2)
+    assert Metric.objects.count() == 1
+
+
+def test_nor_does_it_end_the_run_that_another_one_has(child):
+    run = running.start()
+
+    def finishes_too_late(folder, on_event, should_stop):
+        TrainingRun.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, claim=None)
+        claim(TrainingRun.objects.get(pk=run.pk))
+        tiny.make_adapter(folder / "adapter")
+        return ChildEnd("finished", data={"steps": 2})
+
+    child.does = finishes_too_late
+    Lane().run_next()
+
+    assert again(run).status == RunStatus.RUNNING
+    assert not Adapter.objects.exists()
+    assert folder_of(run).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_its_beat_tells_it_that_it_was_taken_for_dead(child, monkeypatch):
+    monkeypatch.setattr(lane, "BEAT_SECONDS", 0.01)
+    run = running.start()
+
+    def waits(folder, on_event, should_stop):
+        assert should_stop() is None
+        TrainingRun.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, claim=None)
+        while should_stop() is None:
+            pass
+        return ChildEnd("stopped")
+
+    child.does = waits
+    Lane().run_next()
+
+    assert again(run).status == RunStatus.QUEUED
+
+
+# --- What dies --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dead():
+    """A run whose worker was killed; `reaped` is what another worker makes of it after the silence."""
+    run = running.start()
+    claim(run)
+    folder_of(run).mkdir(parents=True)
+    now = [0.0]
+    reaper = Lane(clock=lambda: now[0])
+
+    def reaped():
+        reaper.reap()
+        now[0] += SILENCE_SECONDS
+        return reaper.reap()
+
+    run.reaped = reaped
+    return run
+
+
+def test_the_run_of_a_dead_worker_is_queued_again(dead):
+    assert dead.reaped() == 1
+
+    assert (again(dead).status, dead.claim, dead.tries) == (RunStatus.QUEUED, None, 1)
+    assert folder_of(dead).exists()
+
+
+def test_one_that_beats_is_left_alone():
+    run = running.start()
+    claim(run)
+    now = [0.0]
+    reaper = Lane(clock=lambda: now[0])
+    for beat in range(5):
+        TrainingRun.objects.update(beat_at=timezone.now() + timedelta(seconds=beat))
+        assert reaper.reap() == 0
+        now[0] += SILENCE_SECONDS
+
+    assert again(run).status == RunStatus.RUNNING
+
+
+def test_after_too_many_deaths_the_run_has_failed(dead):
+    TrainingRun.objects.update(tries=MOST_TRIES)
+
+    dead.reaped()
+
+    assert (again(dead).status, dead.error_code) == (RunStatus.FAILED, "worker_died")
+    assert "died" in failures.sentence(dead.error_code)
+    assert not folder_of(dead).exists()
+
+
+def test_a_run_that_was_called_off_is_not_begun_again(dead):
+    cancel(dead, user=None)
+
+    dead.reaped()
+
+    assert again(dead).status == RunStatus.CANCELLED
+
+
+def test_nobody_has_to_be_there_to_call_off_what_nobody_works_on(dead):
+    TrainingRun.objects.update(beat_at=timezone.now() - timedelta(minutes=1))
+
+    assert cancel(again(dead), user=None).status == RunStatus.CANCELLED
+
+
+def test_a_killed_child_goes_on_and_after_some_times_has_failed(child):
+    run = running.start()
+    child.does = ends("killed")
+
+    for tries in range(1, MOST_TRIES):
+        Lane().run_next()
+        assert (again(run).status, run.tries) == (RunStatus.QUEUED, tries)
+    Lane().run_next()
+
+    assert (again(run).status, run.error_code) == (RunStatus.FAILED, "killed")
+
+
+def test_folders_of_runs_that_are_gone_are_removed(settings):
+    run, left = running.start(), settings.TRAINING_ROOT / "run-01900000-0000-7000-8000-000000000000"
+    for folder in (folder_of(run), left):
+        folder.mkdir(parents=True)
+
+    assert sweep() == 1
+    assert folder_of(run).exists()
+    assert not left.exists()
+
+
+# --- Stopping and calling off -----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_is_called_off_while_it_trains(child, monkeypatch):
+    monkeypatch.setattr(lane, "BEAT_SECONDS", 0.01)
+    run = running.start()
+
+    def waits(folder, on_event, should_stop):
+        cancel(TrainingRun.objects.get(pk=run.pk), user=None)
+        while (seconds := should_stop()) is None:
+            pass
+        assert seconds == 0, "what it has is not wanted any more"
+        return ChildEnd("stopped")
+
+    child.does = waits
+    Lane().run_next()
+
+    assert again(run).status == RunStatus.CANCELLED
+    assert not folder_of(run).exists()
+
+
+def test_a_worker_that_is_to_stop_gives_its_run_back(child):
+    run, worker = running.start(), Lane()
+
+    def keeps_a_checkpoint(folder, on_event, should_stop):
+        worker.stop()
+        assert should_stop() == lane.LAST_STEP_SECONDS
+        (folder / "checkpoints").mkdir()
+        return ChildEnd("stopped")
+
+    child.does = keeps_a_checkpoint
+    worker.run_next()
+
+    assert (again(run).status, run.tries, run.claim) == (RunStatus.QUEUED, 0, None)
+    assert (folder_of(run) / "checkpoints").exists()
+
+
+# --- Refusals ---------------------------------------------------------------------------------------------
+
+
+def test_what_the_child_says_is_kept_as_the_reason(child):
+    run = running.start()
+    child.does = ends("row_too_long", row=3, tokens=700, limit=512)
+
+    Lane().run_next()
+
+    assert again(run).status == RunStatus.FAILED
+    assert failures.sentence(run.error_code, run.error_data).startswith("Row 3 has 700 tokens")
+    assert not folder_of(run).exists()
+
+
+def test_a_base_model_that_changed_since_is_refused(child, settings):
+    run = running.start()
+    config = f"{settings.LOCAL_MODEL_PATH}/config.json"
+    with open(config, "a") as file:
+        file.write("\n")
+
+    Lane().run_next()
+
+    assert (again(run).status, run.error_code) == (RunStatus.FAILED, "base_changed")
+    assert not child.calls
+
+
+def test_a_base_model_that_is_gone_is_told(child, settings):
+    run = running.start()
+    shutil.rmtree(settings.LOCAL_MODEL_PATH)
+
+    Lane().run_next()
+
+    assert again(run).error_code == "base_model"
+    assert settings.LOCAL_MODEL_PATH in failures.sentence(run.error_code, run.error_data)
+
+
+def test_a_data_set_whose_file_was_changed_is_refused(child):
+    run = running.start()
+    storage.path_of(run.version).write_text("{}")
+
+    Lane().run_next()
+
+    assert again(run).error_code == "dataset_damaged"
+    assert not child.calls
+
+
+def test_a_data_set_that_was_withdrawn_is_not_trained_on(child):
+    run = running.start()
+    DatasetVersion.objects.update(withdrawn_at=timezone.now())
+
+    Lane().run_next()
+
+    assert again(run).error_code == "withdrawn"
+    assert not child.calls
+
+
+def test_nor_does_an_adapter_go_out_whose_data_went_meanwhile(child):
+    run = running.start()
+
+    def somebody_is_erased(folder, on_event, should_stop):
+        DatasetVersion.objects.update(withdrawn_at=timezone.now())
+        return child.learns(folder, on_event, should_stop)
+
+    child.does = somebody_is_erased
+    Lane().run_next()
+
+    assert again(run).error_code == "withdrawn"
+    assert not Adapter.objects.servable().exists()
+
+
+def test_a_full_disk_is_told(child, monkeypatch):
+    def is_full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lane, "write_job", is_full)
+    run = running.start()
+
+    Lane().run_next()
+
+    assert again(run).error_code == "disk_full"
+    assert not child.calls
+
+
+def test_what_the_engine_could_not_load_is_no_adapter(child):
+    run = running.start()
+
+    def leaves_a_pickle(folder, on_event, should_stop):
+        tiny.make_adapter(folder / "adapter")
+        (folder / "adapter" / "optimizer.pt").write_bytes(b"\x80\x04N.")
+        return ChildEnd("finished", data={"steps": 2})
+
+    child.does = leaves_a_pickle
+    Lane().run_next()
+
+    assert again(run).error_code == "adapter_refused"
+    assert not Adapter.objects.exists()
+
+
+def test_what_goes_wrong_in_the_worker_itself_is_tried_again(child):
+    run = running.start()
+
+    def fails(*_):
+        raise RuntimeError("nobody thought of this")
+
+    child.does = fails
+    for _ in range(MOST_TRIES):
+        Lane().run_next()
+
+    assert (again(run).status, run.error_code) == (RunStatus.FAILED, "worker_died")
+
+
+def test_erasing_somebody_calls_off_what_is_trained_on_them(child, alice):
+    from training.models import DatasetRow
+
+    run = running.start()
+    DatasetRow.objects.create(version=run.version, number=0, user=alice)
+
+    lineage.erase(alice)
+    Lane().run_next()
+
+    assert again(run).error_code == "withdrawn"
+    assert not child.calls
+
+
+def test_a_run_is_worked_on_under_the_id_of_the_request_that_started_it(child):
+    token = request_id.set("browser-4711")
+    run = running.start()
+    request_id.reset(token)
+    known = []
+
+    def note(*arguments):
+        known.append(request_id.get())
+        return child.learns(*arguments)
+
+    child.does = note
+    assert Lane(only=run.pk).run_next()
+
+    assert known == ["browser-4711"]
+    assert request_id.get() is None
