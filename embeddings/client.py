@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from embeddings.texts import Kind
-from llmsite.core import http
+from llmsite.core import http, tracing
 from llmsite.core.errors import EmbedderFailed, EmbedderUnavailable, InvalidInput, TooLarge
 from llmsite.core.model_process import MOST_BYTES
 
@@ -43,9 +43,11 @@ async def embed(texts: Sequence[str], *, kind: Kind = "passage") -> Embeddings:
     """
     payload = {"input": list(texts), "kind": kind, "encoding_format": "base64"}
     try:
-        async with asyncio.timeout(settings.TOTAL_TIMEOUT):
-            answer = await _post(payload, limit=(len(texts) + 1) * _BYTES_OF_A_VECTOR)
-        return _read(answer)
+        with tracing.embeddings(settings.EMBEDDING_MODEL) as told:
+            async with asyncio.timeout(settings.TOTAL_TIMEOUT):
+                found = _read(await _post(payload, limit=(len(texts) + 1) * _BYTES_OF_A_VECTOR))
+            told.used(input_tokens=found.input_tokens)
+        return found
     except (OSError, http.BadResponse, LookupError, TypeError, ValueError) as error:
         # A time-out is an OSError too.
         raise EmbedderUnavailable(detail=repr(error)) from error

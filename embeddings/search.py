@@ -18,7 +18,9 @@ from embeddings.indexes.fusion import Scored, fuse, weighing_of
 from embeddings.indexes.hits import Hit, Mode
 from embeddings.indexes.rows import Target
 from embeddings.models import Chunk, Collection
+from llmsite.core import tracing
 from llmsite.core.errors import EmbedderUnavailable, NotFound
+from llmsite.core.metrics import RETRIEVAL_SECONDS
 
 MOST_PASSAGES = 50
 MOST_CHARACTERS = 4000
@@ -75,12 +77,20 @@ async def search(
     Raises NotFound for a collection that is missing or out of reach, EmbedderUnavailable where the indexes,
     or with mode vector the vectors, cannot be asked.
     """
+    with tracing.retrieval(top_k):
+        return await _search(user, query, collections, top_k, mode)
+
+
+async def _search(user: User, query: str, collections: Group[UUID] | None, top_k: int, mode: Mode) -> Found:
     began = time.perf_counter()
-    targets = await sync_to_async(_targets)(user, collections)
-    found = await client.find(targets, query, mode) if targets else _NOTHING
+    with RETRIEVAL_SECONDS.labels("rights").time():
+        targets = await sync_to_async(_targets)(user, collections)
+    with RETRIEVAL_SECONDS.labels("index").time():
+        found = await client.find(targets, query, mode) if targets else _NOTHING
     if mode == "vector" and not found.by_vector:
         raise EmbedderUnavailable(detail="some vectors are of another encoder")
-    passages = await sync_to_async(_passages)(user, targets, found.hits)
+    with RETRIEVAL_SECONDS.labels("texts").time():
+        passages = await sync_to_async(_passages)(user, targets, found.hits)
     used: Mode = mode if found.by_vector else "lexical"
     took_ms = (time.perf_counter() - began) * 1000
     return Found(passages[:top_k], took_ms, used, found.is_complete)

@@ -20,6 +20,7 @@ from accounts.websocket import SocketGate  # noqa: E402
 from inference.idempotency import forget_old_keys  # noqa: E402
 from inference.sweeper import Sweeper  # noqa: E402
 from inference.urls import sockets  # noqa: E402
+from llmsite.metrics.summary import log_summary  # noqa: E402
 
 log = structlog.get_logger("llmsite.asgi")
 
@@ -28,7 +29,7 @@ FORGET_SECONDS = 3600.0
 
 
 async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """While the server runs: end the answers of dead processes, and forget what has ended."""
+    """While the server runs: end the answers of dead processes, and forget what has ended; then sum up."""
     await receive()
     chores = [
         asyncio.create_task(_every(SWEEP_SECONDS, Sweeper().sweep)),
@@ -39,6 +40,7 @@ async def lifespan(scope: dict[str, Any], receive: Any, send: Any) -> None:
     await receive()
     for chore in chores:
         chore.cancel()
+    log_summary()
     await send({"type": "lifespan.shutdown.complete"})
 
 

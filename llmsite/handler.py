@@ -39,6 +39,10 @@ class SiteHandler(ASGIHandler):
 
     def __init__(self) -> None:
         super().__init__()
+        # It reads the settings, which are there only when Django is set up.
+        from llmsite.core.metrics import STREAMS_OPEN
+
+        self._streams_open = STREAMS_OPEN.labels("sse")
         self._fixed_addresses: dict[str, ResolverMatch] = {}
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
@@ -110,9 +114,10 @@ class SiteHandler(ASGIHandler):
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in pairs]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         if isinstance(response, EventStream):
-            async with aclosing(aiter(response)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            with self._streams_open.track_inprogress():
+                async with aclosing(aiter(response)) as pieces:  # type: ignore[type-var]
+                    async for piece in pieces:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body"})
         else:
             await send({"type": "http.response.body", "body": response.content})  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Whether the site runs, and whether it can work. Neither ever calls a paid model."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -10,16 +10,21 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from redis.exceptions import RedisError
 
 import llmsite
 from inference.live import live_answers
 from llmsite.core import http
+from llmsite.core.event_stream import EventStream
+from llmsite.core.outlet import Outlet
 from llmsite.core.rest import json_door
 from llmsite.core.worker import standstill
 
 PART_SECONDS = 2.0
+TICKS = 5
+TICK_SECONDS = 0.2
 
 ENDPOINTS = ["/", "/api/predict", "/api/predict/stream", "/ws/chat/", "/health/ready"]
 
@@ -51,6 +56,19 @@ async def ready(request: HttpRequest) -> JsonResponse:
         parts["web"] = {"ok": False, "reason": "This process is about to stop."}
     ok = all(part["ok"] for part in parts.values())
     return JsonResponse({"ready": ok, "parts": parts}, status=200 if ok else 503)
+
+
+@json_door("GET")
+async def stream(request: HttpRequest) -> HttpResponseBase:
+    """A second's slow events, by which `manage.py doctor` sees whether a proxy gathers them."""
+    return EventStream(_ticks(), Outlet())
+
+
+async def _ticks() -> AsyncGenerator[bytes, None]:
+    for tick in range(TICKS):
+        if tick:
+            await asyncio.sleep(TICK_SECONDS)
+        yield f"event: tick\ndata: {tick}\n\n".encode()
 
 
 async def _part(check: Callable[[], Any]) -> dict[str, Any]:

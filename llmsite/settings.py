@@ -272,7 +272,7 @@ PASSWORD_RESET_TIMEOUT = 3600
 SECURE_SSL_REDIRECT = PRODUCTION
 SECURE_HSTS_SECONDS = 31_536_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
@@ -360,6 +360,12 @@ STORAGES = {
 
 LOG_LEVEL = env.one_of("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
 LOG_PROMPTS = env.flag("LOG_PROMPTS", False)
+METRICS_TOKEN = env.text("METRICS_TOKEN", form="a secret", example="(openssl rand -hex 32)")
+# prometheus-client reads it from the environment (llmsite/core/shared_values.py); here it is declared.
+PROMETHEUS_MULTIPROC_DIR = env.text(
+    "PROMETHEUS_MULTIPROC_DIR", form="a folder", example="/dev/shm/llmsite-metrics"  # noqa: S108
+)
+OTEL_EXPORTER_OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", example="http://127.0.0.1:4318")
 LOGGING = logging_config(LOG_LEVEL.upper(), gathered="serve_web" in sys.argv)
 
 TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", [], example="10.0.0.0/8")

@@ -14,6 +14,7 @@ import training.urls
 from accounts.pages.sign_in import admin_login, logout
 from llmsite import api_docs, health
 from llmsite.core import error_pages
+from llmsite.metrics import doors as metrics
 
 admin.site.site_header = admin.site.site_title = "llmsite"
 
@@ -29,6 +30,7 @@ urlpatterns = [
     path("api/", include(embeddings.urls.api_root)),
     path("api/", include(feedback.urls.api_root)),
     path("api/", include(training.urls.api_root)),
+    path("api/metrics", metrics.MetricsView.as_view(), name="metrics"),
     path("api/schema", api_docs.schema, name="schema"),
     path("docs/", api_docs.docs, name="docs"),
     *accounts.urls.pages,
@@ -38,6 +40,8 @@ urlpatterns = [
     *training.urls.pages,
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("health/stream", health.stream),
+    path("metrics", metrics.prometheus),
     # One sign-in for all: the admin has no pages of its own for it.
     path("admin/login/", admin_login),
     path("admin/logout/", logout),

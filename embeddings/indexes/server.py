@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -119,7 +120,8 @@ class IndexService:
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
             with telling_when_full():
-                return await asyncio.get_running_loop().run_in_executor(pool, _with_database, work)
+                run = copy_context().run  # The thread's lines have the request's id as well.
+                return await asyncio.get_running_loop().run_in_executor(pool, run, _with_database, work)
         except DiskFull as error:
             message = "The disk of the indexes is full."
             raise RequestError(message, status=507, code="disk_full") from error

@@ -12,6 +12,7 @@ from channels.db import database_sync_to_async
 from django.db import connections
 from django.utils import translation
 
+from llmsite.core import tracing
 from llmsite.core.logs import request_id
 
 T = TypeVar("T")
@@ -20,12 +21,13 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def own_context() -> Context:
-    """A context that keeps the request's id and language, and nothing else of it.
+    """A context that keeps the request's id, trace and language, and nothing else of it.
 
     Django gives each request a thread for its synchronous calls and takes it away at the end.
     """
     context = Context()
     context.run(request_id.set, request_id.get())
+    tracing.carry(context)
     if language := translation.get_language():
         context.run(translation.activate, language)
     if (waiting := getattr(AsyncToSync.executors, "current", None)) is not None:

@@ -17,7 +17,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
+from llmsite.core import tracing
 from llmsite.core.destinations import Network, resolve
+from llmsite.core.logs import request_id
 from llmsite.core.outlet import written_together
 
 HIGH_WATER = 1 << 18
@@ -178,6 +180,7 @@ async def send(
 ) -> AsyncIterator[Response]:
     """Send `payload` as JSON and give the response once its head is there; leaving closes the connection.
 
+    It goes out under the id of the request that is being served, unless `headers` have another.
     Raises TimeoutError where no connection is made within `connect_timeout` seconds, another OSError
     where the address does not resolve, refuses or hangs up, BadResponse where the answer is not HTTP.
     With a `network` the connection goes to an address within it, or ForbiddenAddress is raised.
@@ -220,12 +223,19 @@ def _encode(method: str, address: SplitResult, payload: Any, headers: Mapping[st
         "Connection": "close",
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
+        **_own_id(),
+        **tracing.headers(),
         **headers,
     }
     if any(set("\r\n\0") & set(value) for value in lines.values()):
         raise ValueError("a header's value must be one line")
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"{method} {address.path or '/'} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+
+
+def _own_id() -> dict[str, str]:
+    current = request_id.get()
+    return {} if current is None else {"X-Request-ID": current}
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ a fork forgets what is left.
 import os
 import threading
 import time
+from datetime import datetime
 from uuid import UUID
 
 PAGE = 4096
@@ -53,3 +54,8 @@ def row_id() -> UUID:
     """
     random = int.from_bytes(_source.take()[:10], "big") & _RANDOM
     return UUID(int=time.time_ns() // 1_000_000 << _TIME_BIT | _FIXED | random)
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """No id of a row that was made at `moment` or later is below this one."""
+    return UUID(int=int(moment.timestamp() * 1000) << _TIME_BIT | _FIXED)

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import re
 import sys
 import threading
 import time
@@ -13,9 +14,46 @@ from typing import Any, ClassVar
 import structlog
 
 from llmsite.core import quick_json
+from llmsite.core.ids import new_uuid
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that the running code serves; None outside of one."""
+
+
+_WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,128}")
+
+PROMPT_CHARACTERS = 50
+# What moves a terminal's cursor, colours it or turns its text round: C0 and C1, and the marks of direction.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def read_request_id(sent: str | None) -> str:
+    """The id that a client sent, where it is well-formed; else a new one."""
+    if sent and _WELL_FORMED.fullmatch(sent):
+        return sent
+    return new_uuid().hex
+
+
+def shortened(prompt: str) -> str:
+    """As much of a prompt as a log may have, where LOG_PROMPTS lets it have any."""
+    return prompt if len(prompt) <= PROMPT_CHARACTERS else prompt[:PROMPT_CHARACTERS] + "…"
+
+
+def escaped(text: str) -> str:
+    """`text` without characters that would be more than text on a terminal; JSON escapes them by itself."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _escape_for_terminal(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _indented(value) if name == "exception" else escaped(value)
+    return event
+
+
+def _indented(traceback: str) -> str:
+    """It keeps its lines, none of which looks like one of the log's own."""
+    return "\n".join(f"  {escaped(line)}" for line in traceback.split("\n"))
 
 
 def _add_request_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -118,9 +156,9 @@ def logging_config(level: str, *, gathered: bool = False) -> dict[str, Any]:
 
     `gathered` is for a process that writes much: its lines come a moment later, some at a time.
     """
-    renderer: Any = structlog.processors.JSONRenderer()
+    renderers: list[Any] = [structlog.processors.JSONRenderer()]
     if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
+        renderers = [_escape_for_terminal, structlog.dev.ConsoleRenderer()]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -133,7 +171,7 @@ def logging_config(level: str, *, gathered: bool = False) -> dict[str, Any]:
     handler = "llmsite.core.logs.GatheredLines" if gathered else "logging.StreamHandler"
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
-        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         "foreign_pre_chain": _SHARED,
     }
     return {

@@ -1,6 +1,5 @@
 """What every request gets: an id, and a line in the log."""
 
-import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -10,23 +9,14 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from prometheus_client import Counter, Histogram
 
+from llmsite.core import tracing
 from llmsite.core.error_pages import render_error
 from llmsite.core.errors import SiteError
-from llmsite.core.ids import new_uuid
-from llmsite.core.logs import log_request
+from llmsite.core.logs import log_request, read_request_id
 from llmsite.core.logs import request_id as current_request_id
 from llmsite.core.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-_WELL_FORMED = re.compile(r"^[A-Za-z0-9._-]{8,128}$")
-
-
-def read_request_id(sent: str | None) -> str:
-    """The id that a client sent, where it is well-formed; else a new one."""
-    if sent and _WELL_FORMED.match(sent):
-        return sent
-    return new_uuid().hex
 
 
 class RequestMiddleware:
@@ -46,9 +36,13 @@ class RequestMiddleware:
         request.request_id = request_id  # type: ignore[attr-defined]
         token = current_request_id.set(request_id)
         try:
-            response = await self.get_response(request)
+            method = _method_of(request)
+            with tracing.server(method, request.META.get("HTTP_TRACEPARENT")) as told:
+                response = await self.get_response(request)
+                route = _route_of(request)
+                told.answered(route, response.status_code)
             response["X-Request-ID"] = request_id
-            _log_request(request, response, time.perf_counter() - started)
+            _log_request(request, response, method, route, time.perf_counter() - started)
         finally:
             current_request_id.reset(token)
         return response
@@ -59,22 +53,31 @@ class RequestMiddleware:
         return await sync_to_async(render_error)(request, exception)
 
 
-def _log_request(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
-    match = request.resolver_match
-    route = f"/{match.route}" if match else None
-    # What no route has is one series, and so are methods that nobody knows.
-    method = request.method if request.method in _METHODS else "other"
-    requests, durations = _series(route or "", method, response.status_code)
+def _log_request(
+    request: HttpRequest, response: HttpResponseBase, method: str, route: str, seconds: float
+) -> None:
+    requests, durations = _series(route, method, response.status_code)
     requests.inc()
     durations.observe(seconds)
     log_request(
-        method=request.method,
-        route=route,
+        method=method,
+        route=route or None,
         status=response.status_code,
         latency_ms=round(seconds * 1000, 2),
         user_id=_known_user_id(request.__dict__.get("user")),
         cache=response.headers.get("X-Llmsite-Cache"),
     )
+
+
+def _route_of(request: HttpRequest) -> str:
+    """The pattern of the address, without what stands in it; empty where there is none."""
+    match = request.resolver_match
+    return f"/{match.route}" if match else ""
+
+
+def _method_of(request: HttpRequest) -> str:
+    """One that is known: anybody can invent others."""
+    return request.method if request.method in _METHODS else "other"  # type: ignore[return-value]
 
 
 @cache

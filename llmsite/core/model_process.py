@@ -2,11 +2,20 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
+
+from llmsite.core import tracing
+from llmsite.core.logs import read_request_id, request_id
+
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -32,6 +41,40 @@ class RequestError(Exception):
         self.retry_after = retry_after
         kind = "invalid_request_error" if status < 500 else "server_error"
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code, **extra}}
+
+
+class RequestLines:
+    """ASGI middleware: a request has the id under which the site sent it, and a line in the log.
+
+    `quiet` paths have none: machines ask them all the time, or their answers have a line of their own.
+    """
+
+    def __init__(self, app: "ASGIApp", quiet: frozenset[str] = frozenset()) -> None:
+        self._app = app
+        self._quiet = quiet
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        token = request_id.set(read_request_id(headers.get("x-request-id")))
+        began, status = time.perf_counter(), 0
+
+        async def note(message: "Message") -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            with tracing.server(scope["method"], headers.get("traceparent")) as told:
+                await self._app(scope, receive, note)
+                told.answered(scope["path"], status)
+        finally:
+            if scope["path"] not in self._quiet:
+                milliseconds = round((time.perf_counter() - began) * 1000, 2)
+                log.info("request", path=scope["path"], status=status, latency_ms=milliseconds)
+            request_id.reset(token)
 
 
 async def read_body(request: "Request") -> bytes:

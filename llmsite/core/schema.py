@@ -63,8 +63,8 @@ def documented(
 ) -> Callable[[Door], Door]:
     """The description of a door, an async view or a method of a class; its docstring is the longer text.
 
-    `takes` and what `gives` holds are serializers, TypedDicts or JSON schemas; `gives` is one for status 200,
-    or a dict by status, or by status and media type. `example` is a body that the door takes, `headers` are
+    `takes` and what `gives` holds are serializers, TypedDicts or JSON schemas; `takes` may be a dict by media
+    type; `gives` is one for status 200, or a dict by status, or by status and media type. `example` is a body that the door takes, `headers` are
     those of a good answer. `fails` are the errors beside those that every door has, with their subclasses.
     """
     by_status = gives if isinstance(gives, dict) and all(map(_is_status, gives)) else {200: gives}
@@ -72,7 +72,7 @@ def documented(
         operation_id=operation_id,
         summary=summary,
         tags=[tag],
-        request={"application/json": takes} if isinstance(takes, dict) else takes,
+        request=_by_media_type(takes) if isinstance(takes, dict) else takes,
         responses=by_status,
         parameters=[*parameters],
         examples=[OpenApiExample("A request", example, request_only=True)] if example else [],
@@ -98,6 +98,11 @@ def nothing(description: str) -> OpenApiResponse:
 def events(description: str, *fields: str) -> OpenApiResponse:
     """Server-sent events, each with `fields` (id, event, data); to be given under `(200, EVENT_STREAM)`."""
     return OpenApiResponse(answer(**dict.fromkeys(fields, TEXT)), description=description)
+
+
+def _by_media_type(takes: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema is of `application/json`; its keywords have no slash, as the names of media types do."""
+    return takes if any("/" in name for name in takes) else {"application/json": takes}
 
 
 def _is_status(key: object) -> bool:

@@ -22,10 +22,14 @@ from uuid import UUID, uuid4
 import structlog
 from django.db import close_old_connections, connections
 from django.db.models import Q, QuerySet
+from django.db.models.signals import pre_save
 from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks.signals import task_finished
 from django_tasks_db.models import DBTaskResult, get_date_max
+
+from llmsite.core.logs import request_id
+from llmsite.core.metrics import JOB_SECONDS
 
 log = structlog.get_logger("llmsite.worker")
 
@@ -40,6 +44,8 @@ KEEP = timedelta(days=1)
 """How long the rows of tasks that have ended are kept."""
 STANDSTILL = timedelta(seconds=60)
 _LOOK_SECONDS = 2.0
+REQUEST_ID = "request_id"
+"""Stands in a task's row beside its arguments: the id of the request that enqueued it."""
 
 
 class TryLater(Exception):
@@ -124,6 +130,16 @@ def is_last_try() -> bool:
     """Whether a task that fails now is not tried again; false outside of a worker."""
     run = _current.get()
     return run is not None and len(run.row.worker_ids) >= MOST_TRIES
+
+
+def note_requests() -> None:
+    """Let every task know the request that enqueued it, which is its own in the log."""
+    pre_save.connect(_note_request, sender=DBTaskResult, dispatch_uid="llmsite.worker.request")
+
+
+def _note_request(instance: DBTaskResult, **_kwargs: Any) -> None:
+    if instance._state.adding and (current := request_id.get()) is not None:
+        instance.args_kwargs[REQUEST_ID] = current
 
 
 def standstill() -> str | None:
@@ -233,6 +249,18 @@ class Worker:
         return bool(waiting.update(**values, run_after=row.started_at))
 
     def _run(self, row: DBTaskResult) -> Ended:
+        """In the name of the request that asked for the task."""
+        token, began = request_id.set(row.args_kwargs.get(REQUEST_ID)), time.perf_counter()
+        try:
+            ended = self._run_in_its_name(row)
+            seconds = time.perf_counter() - began
+            JOB_SECONDS.labels(row.task_path, ended.how).observe(seconds)
+            log.info("task_run", task=row.task_path, outcome=ended.how, seconds=round(seconds, 3))
+            return ended
+        finally:
+            request_id.reset(token)
+
+    def _run_in_its_name(self, row: DBTaskResult) -> Ended:
         run = _Run(row, is_stopping=self._stopping.is_set)
         value, error = self._outcome(run)
         # What is told of the end, is told outside of the handler: a log of it would quote the error's words.

@@ -11,6 +11,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 from urllib.error import URLError
 from urllib.parse import quote
 
@@ -44,11 +45,13 @@ def database_url() -> str:
 class Site:
     """One web process; `url` is where it listens."""
 
-    def __init__(self, *options: str, **environment: str) -> None:
+    def __init__(self, *options: str, log: IO[str] | None = None, **environment: str) -> None:
+        """`log` takes what it writes; without it that goes where the test's own output does."""
         self._options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = environment
+        self._log = log
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Site":
@@ -61,7 +64,9 @@ class Site:
             **self._environment,
         }
         command = [sys.executable, "manage.py", "serve_web", *self._options]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=self._log, stderr=self._log
+        )
         self._wait_until_it_answers()
         return self
 

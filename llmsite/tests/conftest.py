@@ -1,9 +1,11 @@
 """The people of the tests of rights."""
 
 import pytest
+from django.contrib.auth.models import Group
 
 from accounts import roles
 from accounts.models import Team, User
+from inference.tests.conftest import _standin, settled, standin  # noqa: F401 - for the tests here
 from llmsite.core.rates import Rate
 from llmsite.tests.world import make_objects
 
@@ -25,6 +27,8 @@ def people(models, unlimited, one_connection):
     made = {kind: User.objects.create(username=kind) for kind in ("owner", "mate", "stranger", "disabled")}
     made["staff"] = User.objects.create(username="staff")
     roles.set_roles(made["staff"], [roles.MEMBER, roles.CURATOR])
+    # Staff by a role that has lost its rights: what it may do with them is shown where its pages are tested.
+    Group.objects.get(name=roles.CURATOR).permissions.clear()
     made["superuser"] = User.objects.create(username="superuser", is_superuser=True)
     team = Team.objects.create(name="Secret team")
     team.members.set([made["owner"], made["mate"]])

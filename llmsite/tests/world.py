@@ -23,6 +23,7 @@ from embeddings.models import Status as Reading
 from feedback.models import Example, Feedback
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Status, VerifiedAnswer
 from llmsite.tests.rights import Row
+from training.models import Dataset, DatasetVersion
 
 UUIDS = (
     "session",
@@ -35,6 +36,8 @@ UUIDS = (
     "feedback",
     "example",
     "verified",
+    "dataset",
+    "dataset_version",
 )
 MISSING, MISSING_NUMBER = UUID(int=1), 99_999_999
 
@@ -64,6 +67,7 @@ def make_objects(owner: User) -> SimpleNamespace:
     collection = Collection.objects.create(owner=owner, name="Secret collection")
     document = make_document(collection)
     feedback = Feedback.objects.create(user=owner, message=answer, rating=1, comment="Secret word")
+    dataset = make_dataset(owner)
     return SimpleNamespace(
         collection=collection.pk,
         document=document.pk,
@@ -80,9 +84,21 @@ def make_objects(owner: User) -> SimpleNamespace:
         user=owner.pk,
         group=Group.objects.get(name=roles.MEMBER).pk,
         model=ChatModelConfig.objects.get(alias="echo").pk,
+        dataset=dataset.dataset_id,
+        dataset_version=dataset.pk,
         feedback=feedback.pk,
         example=Example.objects.create(feedback=feedback, kind="sft", prompt=[], chosen="Secret lesson").pk,
         verified=VerifiedAnswer.objects.create(question="Secret", answer="Secret", user=owner).pk,
+    )
+
+
+def make_dataset(owner: User) -> DatasetVersion:
+    return DatasetVersion.objects.create(
+        dataset=Dataset.objects.create(name="Secret lessons", created_by=owner),
+        number=1,
+        layout="sft",
+        sha256="0" * 64,
+        row_count=2,
     )
 
 
@@ -124,7 +140,7 @@ def target_of(row: Row, objects: SimpleNamespace | None) -> object:
 def rows_of_all_tables() -> dict[str, list[tuple]]:
     tables = [
         table
-        for app in ("accounts", "embeddings", "inference", "feedback", "admin", "auth")
+        for app in ("accounts", "embeddings", "inference", "feedback", "training", "admin", "auth")
         for table in apps.get_app_config(app).get_models(include_auto_created=True)
         if table._meta.label != "auth.Permission"
     ]
