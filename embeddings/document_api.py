@@ -252,10 +252,10 @@ class DocumentPagesView(DocumentsView):
     )
     def get(self, request: Request, pk: UUID) -> Response:
         document = access_document(user_of(request), pk)
+        first = _number(request.query_params.get("from", "1"))
         version = document.current or document.versions.exclude(pages=None).order_by("number").last()
         if version is None:
             return Response({"pages": 0, "results": [], "next": None})
-        first = _number(request.query_params.get("from", "1"))
         found = list(version.pages.filter(number__gte=first).order_by("number")[: PAGES_AT_ONCE + 1])
         shown, rest = found[:PAGES_AT_ONCE], found[PAGES_AT_ONCE:]
         results = PageSerializer(shown, many=True, context={"is_paged": version.is_paged}).data

@@ -155,8 +155,15 @@ def _store(feedback: Feedback, curator: User, answer: str, scope: str, collectio
     prompt = prompt_of(message.conversation.preface, branch_of(message))
     lesson = {"feedback": feedback, "prompt": prompt, "chosen": answer, "created_by": curator}
     examples = [Example(kind=kind, **lesson) for kind in (ExampleKind.SFT, ExampleKind.EVALUATION)]
-    old = message.content.strip()
     # An answer that is right as it is, or that never came, is not worse than itself.
-    if old and old != answer:
+    if message.content.strip() and _as_kept(message.content) != answer:
         examples.append(Example(kind=ExampleKind.PREFERENCE, rejected=message.content, **lesson))
     Example.objects.bulk_create(examples)
+
+
+def _as_kept(written: str) -> str:
+    """What a model wrote, as it is kept where a curator accepts it unchanged."""
+    try:
+        return sanitize(written, limit=len(written))
+    except InvalidInput:
+        return written

@@ -51,8 +51,9 @@ class HitWriter:
             await asyncio.shield(self._writing)
 
     async def written(self, pk: UUID) -> None:
-        """Wait for the rows of a conversation, an answer or its message, where they are still to be written."""
-        if any(pk in (hit.conversation_id, hit.generation_id, hit.message_id) for hit in (*self._batch, *self._waiting)):
+        """Wait for the rows of a conversation, an answer or its message, if they are still to be written."""
+        waiting = (*self._batch, *self._waiting)
+        if any(pk in (hit.conversation_id, hit.generation_id, hit.message_id) for hit in waiting):
             await self.flush()
 
     def forget(self) -> None:

@@ -1,7 +1,10 @@
-"""Whether the site runs, and whether it can work. Neither ever calls a paid model."""
+"""Whether the site runs, and whether it can work. Neither ever calls a paid model.
+
+Whoever asks need not be signed in, so that what is told names no folder, no address and no one.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -17,14 +20,22 @@ from redis.exceptions import RedisError
 import llmsite
 from inference.live import live_answers
 from llmsite.core import http
+from llmsite.core.disk import short_of_space
 from llmsite.core.event_stream import EventStream
 from llmsite.core.outlet import Outlet
 from llmsite.core.rest import json_door
 from llmsite.core.worker import standstill
+from llmsite.metrics.gauges import model_health
+from training.models.runs import no_trainer
 
 PART_SECONDS = 2.0
 TICKS = 5
 TICK_SECONDS = 0.2
+
+NOT_NEEDED = ("index", "trainer", "disk")
+"""Questions are answered without them: a web process is not taken out of service for their sake."""
+
+Check = Callable[[], Awaitable[str | None]]
 
 ENDPOINTS = ["/", "/api/predict", "/api/predict/stream", "/ws/chat/", "/health/ready"]
 
@@ -42,19 +53,24 @@ async def live(request: HttpRequest) -> JsonResponse:
 
 @json_door("GET", "HEAD")
 async def ready(request: HttpRequest) -> JsonResponse:
-    """200 where all parts work, else 503; each part is true, or says what is wrong."""
-    names = ("database", "migrations", "cache", "model", "worker")
-    states = await asyncio.gather(
-        _part(database_sync_to_async(_database)),
-        _part(database_sync_to_async(_migrations)),
-        _part(database_sync_to_async(_cache)),
-        _part(_model),
-        _part(database_sync_to_async(standstill)),
-    )
-    parts: dict[str, Any] = dict(zip(names, states, strict=True))
+    """200 where all parts work that answers need, else 503; each part is true, or says what is wrong."""
+    checks: dict[str, Check] = {
+        "database": database_sync_to_async(_database),
+        "migrations": database_sync_to_async(_migrations),
+        "cache": database_sync_to_async(_cache),
+        "model": _model,
+        "worker": database_sync_to_async(standstill),
+        "index": _index,
+        "trainer": database_sync_to_async(no_trainer),
+        "disk": database_sync_to_async(_disk),
+    }
+    states = await asyncio.gather(*(_part(check) for check in checks.values()))
+    parts: dict[str, dict[str, Any]] = dict(zip(checks, states, strict=True))
+    for name in NOT_NEEDED:
+        parts[name]["needed"] = False
     if live_answers.is_draining:
         parts["web"] = {"ok": False, "reason": "This process is about to stop."}
-    ok = all(part["ok"] for part in parts.values())
+    ok = all(part["ok"] or not part.get("needed", True) for part in parts.values())
     return JsonResponse({"ready": ok, "parts": parts}, status=200 if ok else 503)
 
 
@@ -71,7 +87,7 @@ async def _ticks() -> AsyncGenerator[bytes, None]:
         yield f"event: tick\ndata: {tick}\n\n".encode()
 
 
-async def _part(check: Callable[[], Any]) -> dict[str, Any]:
+async def _part(check: Check) -> dict[str, Any]:
     try:
         async with asyncio.timeout(PART_SECONDS):
             reason = await check()
@@ -116,3 +132,17 @@ async def _model() -> str | None:
             return None if response.status == 200 else f"{who} answers with status {response.status}."
     except OSError:
         return f"{who} is not running; its log says why."
+
+
+async def _index() -> str | None:
+    """Documents are searched, and taken in, by the process `model`, with its encoder."""
+    told = await model_health()
+    if told is None:
+        return "The process of the indexes is not running; its log says why."
+    status = (told.get("embedder") or {}).get("status")
+    return None if status == "ready" else f"The embedding model is not ready ({status}); its log says why."
+
+
+def _disk() -> str | None:
+    short = short_of_space()
+    return f"Little space is left on the disks of {', '.join(short)}." if short else None

@@ -11,7 +11,14 @@ class TrainingConfig(AppConfig):
 
         erasure.register(lineage.erase)
         export.contribute("training", lineage.export)
-        roles.contribute(roles.OPERATOR, "training.view_dataset", "training.view_datasetversion")
+        roles.contribute(
+            roles.OPERATOR,
+            "training.view_dataset",
+            "training.view_datasetversion",
+            "training.view_trainingrun",
+            "training.view_evaluation",
+            "training.view_promotion",
+        )
 
         adapters.want(promotion.wanted)
         adapters.after_report(promotion.converge)

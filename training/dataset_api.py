@@ -71,7 +71,7 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
 class FromFeedbackSerializer(StrictSerializer):
     """A data set of what people said of answers, and allowed to be learnt."""
 
-    source = serializers.ChoiceField(["feedback"])
+    source = serializers.ChoiceField(["feedback"])  # type: ignore[assignment]  # not the argument of a field
     name = serializers.CharField(max_length=100)
     format = serializers.ChoiceField(["sft", "dpo", "kto"], default="sft")
 

@@ -72,7 +72,12 @@ def import_file(
         if read.bad and not leave_out_bad:
             raise reading.refusal_of(read)
         _require_rows(read.facts)
-        origin = {"source": "file", "file": shown_name(name), "format": kind, "shape": read.shape}
+        origin: dict[str, Any] = {
+            "source": "file",
+            "file": shown_name(name),
+            "format": kind,
+            "shape": read.shape,
+        }
         origin |= {"mapping": read.mapping, "left_out": _left_out(read)}
         values = {"layout": read.layout, "origin": origin, "report": versions.report_on(read.facts)}
         return _again(lambda: versions.store(draft, title, user, values=values, people=_people_of(read)))
@@ -152,7 +157,7 @@ def _from_feedback(rows: Rows, wanted: str, title: str, user: User | None) -> Im
         raise reading.unreadable("no_feedback")
     _require_rows(rows.facts)
     first = [problem.as_dict() for problem in left_out[: reading.NAMED_PROBLEMS]]
-    origin = {"source": "feedback", "format": wanted, "at": timezone.now().isoformat()}
+    origin: dict[str, Any] = {"source": "feedback", "format": wanted, "at": timezone.now().isoformat()}
     origin["left_out"] = {"rows": len(left_out), "first": first}
     values = {"layout": wanted, "origin": origin, "report": versions.report_on(rows.facts)}
     return versions.store(rows.draft, title, user, values=values, people=people)

@@ -85,13 +85,13 @@ def _take_out(dataset: Dataset, user: User) -> dict[str, int]:
 
     So a process that dies before the end finds the person here again.
     """
-    with transaction.atomic():
+    with versions.new_version() as pk, transaction.atomic():
         Dataset.objects.select_for_update().get(pk=dataset.pk)
         affected = list(_versions_with(user).filter(dataset=dataset))
         going = [version for version in affected if version.withdrawn_at is None]
         adapters = _withdraw(going)
         if going and not dataset.versions.usable().filter(number__gt=going[0].number).exists():
-            _replace(going[0])
+            _replace(going[0], pk)
     for version in affected:
         storage.remove(version.pk)
     rows = DatasetRow.objects.filter(version__in=affected, user=user).delete()[0]
@@ -122,8 +122,8 @@ def _withdraw(going: list[DatasetVersion]) -> int:
     return promotion.withdraw(adapters_of(going), because=BECAUSE_ERASED)
 
 
-def _replace(version: DatasetVersion) -> None:
-    """What may stay of a version that was withdrawn, as the newest of its data set."""
+def _replace(version: DatasetVersion, successor: UUID) -> None:
+    """What may stay of a version that was withdrawn, as the newest of its data set; its id is `successor`."""
     people = {row.number: row for row in DatasetRow.objects.filter(version=version)}
     staying = versions.willing({row.user_id for row in people.values() if row.user_id is not None})
     kept: dict[int, Person] = {}
@@ -139,6 +139,7 @@ def _replace(version: DatasetVersion) -> None:
         if rows.facts.count < LEAST_ROWS or same.exists():
             return
         versions.add_version(
+            successor,
             version.dataset,
             rows.draft,
             kept,

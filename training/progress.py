@@ -53,9 +53,10 @@ def _left(run: TrainingRun) -> timedelta | None:
     if len(recent) < 2:
         return None
     # The median, because where a run was resumed hours may lie between two steps.
-    step = median(
-        (later_at - earlier_at) / (later - earlier)
+    seconds = median(
+        (later_at - earlier_at).total_seconds() / (later - earlier)
         for (later, later_at), (earlier, earlier_at) in pairwise(recent)
     )
     last, last_at = recent[0]
-    return max((run.total_steps - last) * step - (timezone.now() - last_at), timedelta(0))
+    left = timedelta(seconds=(run.total_steps - last) * seconds) - (timezone.now() - last_at)
+    return max(left, timedelta(0))

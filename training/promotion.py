@@ -6,10 +6,12 @@ second (`inference.catalogue`). Where a process cannot load it, or nobody does i
 it is. `converge` takes these steps; it may run anywhere and any number of times at once.
 """
 
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -21,7 +23,7 @@ from django.utils.translation import gettext as _
 from accounts.audit import record
 from accounts.models import User
 from accounts.models.audit import AuditKind
-from inference.adapters import confirmed
+from inference.adapters import confirmed, folder_of
 from inference.models import Adapter, ChatModelConfig
 from llmsite.core.errors import PromotionRefused
 from training.models import Evaluation, Promotion, PromotionStatus, RunStatus, TrainingRun
@@ -76,6 +78,7 @@ def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = 
     """Take adapters out of use for good; how many were not yet. `because` is a sentence for operators.
 
     A model that stands on one of them is its base model alone from now on: nothing has to be loaded for that.
+    Their files, which may hold what somebody wrote by heart, are removed.
     """
     with transaction.atomic():
         rows = Adapter.objects.filter(pk__in=[adapter.pk for adapter in adapters], withdrawn_at=None)
@@ -89,6 +92,7 @@ def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = 
             _to_base(live, user=actor)
         for adapter in going:
             record(AuditKind.ADAPTER_WITHDRAWN, subject=None, actor=actor, adapter=adapter.name)
+            transaction.on_commit(partial(shutil.rmtree, folder_of(adapter.name), ignore_errors=True))
     return len(going)
 
 

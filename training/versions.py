@@ -32,7 +32,8 @@ LEAST_ROWS = 2
 class Person:
     """Whose feedback a row is."""
 
-    feedback: UUID
+    feedback: UUID | None
+    """None where it is gone, and the person is known still."""
     user: int
 
 
@@ -97,14 +98,14 @@ def store(
     people: Mapping[int, Person],
 ) -> Imported:
     """The rows of a draft as the newest version of a data set. Raises PeopleChanged."""
-    with telling_when_full(), transaction.atomic():
+    with new_version() as pk, telling_when_full(), transaction.atomic():
         dataset, _is_new = Dataset.objects.get_or_create(name=name, defaults={"created_by": user})
         # Locked, so that two versions at the same moment have different numbers.
         Dataset.objects.select_for_update().get(pk=dataset.pk)
         if (known := _with_these_rows(dataset, draft.sha256)) is not None:
             return Imported(known, is_new=False)
         _require_willing({person.user for person in people.values()})
-        version = add_version(dataset, draft, people, created_by=user, **values)
+        version = add_version(pk, dataset, draft, people, created_by=user, **values)
         record(
             AuditKind.DATASET_MADE,
             subject=user,
@@ -115,30 +116,33 @@ def store(
     return Imported(version, is_new=True)
 
 
-def add_version(
-    dataset: Dataset, draft: Draft, people: Mapping[int, Person], **values: Any
-) -> DatasetVersion:
-    """The newest version of a data set, with its file and whose its rows are; call it in a transaction."""
+@contextmanager
+def new_version() -> Iterator[UUID]:
+    """The id of a version whose transaction is in the block; where that fails, its file goes too."""
     pk = row_id()
-    number = (dataset.versions.aggregate(last=Max("number"))["last"] or 0) + 1
-    identity = {"pk": pk, "dataset": dataset, "number": number}
     try:
-        with transaction.atomic():
-            version = DatasetVersion.objects.create(
-                **identity, sha256=draft.sha256, row_count=draft.count, **values
-            )
-            insert(
-                DatasetRow,
-                [
-                    {"id": row_id(), "number": at, "feedback_id": person.feedback, "user_id": person.user}
-                    for at, person in people.items()
-                ],
-                common={"version_id": pk},
-            )
-            draft.keep(pk)
+        yield pk
     except BaseException:
         storage.remove(pk)
         raise
+
+
+def add_version(
+    pk: UUID, dataset: Dataset, draft: Draft, people: Mapping[int, Person], **values: Any
+) -> DatasetVersion:
+    """The newest version of a data set, with its file and whose its rows are; call it in a transaction."""
+    number = (dataset.versions.aggregate(last=Max("number"))["last"] or 0) + 1
+    identity = {"pk": pk, "dataset": dataset, "number": number}
+    version = DatasetVersion.objects.create(**identity, sha256=draft.sha256, row_count=draft.count, **values)
+    insert(
+        DatasetRow,
+        [
+            {"id": row_id(), "number": at, "feedback_id": person.feedback, "user_id": person.user}
+            for at, person in people.items()
+        ],
+        common={"version_id": pk},
+    )
+    draft.keep(pk)
     return version
 
 

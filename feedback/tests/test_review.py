@@ -155,6 +155,15 @@ async def test_an_answer_that_is_right_as_it_is_is_not_worse_than_itself(alice, 
     assert await VerifiedAnswer.objects.acount() == 1
 
 
+async def test_nor_is_one_with_markup_which_is_kept_as_text(alice, curator):
+    feedback = await given(alice, rating=1, correction="")
+    await Message.objects.filter(pk=feedback.message_id).aupdate(content="Use <b>two</b> of them.\n")
+
+    assert await decide(feedback, curator, answer="Use <b>two</b> of them.", scope="author")
+
+    assert {kind async for kind in Example.objects.values_list("kind", flat=True)} == {"sft", "evaluation"}
+
+
 async def test_the_newer_of_two_to_one_question_is_told(alice, curator):
     older, newer = await given(alice), await given(alice, await ask(alice))
     for feedback, answer in ((older, "older"), (newer, "newer")):

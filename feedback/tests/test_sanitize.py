@@ -45,6 +45,11 @@ def test_code_stays_as_it_was_written(text):
     assert clean(text) == text
 
 
+def test_what_would_swallow_all_that_follows_it_is_no_tag():
+    """bleach leaves nothing of it: to a reader of HTML the quotation mark never ends."""
+    assert clean("x<y z='and the rest, a<c too") == "x&lt;y z='and the rest, a&lt;c too"
+
+
 def test_only_code_is_left_alone():
     assert clean("<b> `<b>` <b>\n```\n<b>\n```\n<b>") == "&lt;b> `<b>` &lt;b>\n```\n<b>\n```\n&lt;b>"
 

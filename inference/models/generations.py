@@ -153,6 +153,8 @@ class Generation(models.Model):
                 name="inference_gen_running",
             ),
             models.Index(fields=["user", "-created_at"], name="inference_gen_by_user"),
+            # From an adapter to its answers; most have none.
+            models.Index(fields=["adapter"], condition=~Q(adapter=""), name="inference_gen_by_adapter"),
         ]
 
     def __str__(self) -> str:

@@ -168,6 +168,12 @@ def test_only_plain_lora_is_taken(folder, change, code):
     assert refusal(lambda: seal(folder, base=BASE)) == code
 
 
+def test_a_rank_that_is_too_big_is_refused(folder):
+    (folder / CONFIG).write_text(json.dumps({**PLAIN, "r": MOST_RANK + 1}))
+    (folder / WEIGHTS).write_bytes(save(tensors(MOST_RANK + 1)))
+    assert refusal(lambda: seal(folder, base=BASE)) == "rank"
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "", "null"])
 def test_a_broken_configuration_is_refused(folder, text):
     (folder / CONFIG).write_text(text)

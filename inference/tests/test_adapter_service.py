@@ -201,7 +201,8 @@ def test_the_thread_looks_by_itself_and_says_when_it_ends(published, row, folder
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_loaded_goes_on_while_the_database_is_away(published, row, folder, root, monkeypatch):
+def test_what_is_loaded_goes_on_while_the_database_is_away(published, row, folder, root, monkeypatch, caplog):
+    monkeypatch.setattr("inference.adapter_service.LOOK_SECONDS", 0.05)
     model = load(path=str(folder), device="cpu", models_root=root)
     service = AdapterService(model, path=str(folder), models_root=root)
     give(row, published[0])
@@ -215,7 +216,9 @@ def test_what_is_loaded_goes_on_while_the_database_is_away(published, row, folde
         wait_until(lambda: confirmed(published[0]).is_complete)
         with monkeypatch.context() as patch:
             patch.setattr("inference.adapter_service.wanted", away)
-            wait_until(lambda: rounds)
+            wait_until(lambda: len(rounds) > 2)
             assert served.chat(QUESTION, model=published[0].name, **OPTIONS)[0] == 200
         give(row, published[1])
         wait_until(lambda: confirmed(published[1]).is_complete)
+    told = [record for record in caplog.records if "adapters_not_looked_after" in record.getMessage()]
+    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)]

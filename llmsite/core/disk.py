@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from django.conf import settings
 from django.db import OperationalError
 
 from llmsite.core.errors import DiskFull
@@ -37,6 +39,24 @@ def to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+FOLDERS = ("MEDIA_ROOT", "INDEX_ROOT", "ADAPTERS_ROOT", "DATASETS_ROOT", "TRAINING_ROOT", "MODELS_ROOT")
+LEAST_FREE = 500_000_000
+"""Bytes; with less, somebody should make room before a file does not fit any more."""
+
+
+def free_bytes(setting: str) -> int:
+    """How much is free where the folder of a setting is, or will be made. Raises OSError."""
+    folder = Path(getattr(settings, setting))
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def short_of_space() -> list[str]:
+    """The settings whose folders have little space left. Raises OSError."""
+    return [name for name in FOLDERS if free_bytes(name) < LEAST_FREE]
 
 
 def _says_full(error: OperationalError) -> bool:

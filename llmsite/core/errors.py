@@ -242,7 +242,7 @@ class StorageUsedUp(SiteError):
 
 
 class PromotionRefused(SiteError):
-    """A model may not be moved to an adapter, or there is nothing to go back to. Data: reason (a sentence)."""
+    """A model may not be moved to an adapter, or has nothing to go back to. Data: reason (a sentence)."""
 
 
 class RunRefused(SiteError):

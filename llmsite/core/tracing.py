@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing of it is imported or done.
+"""Traces by OpenTelemetry. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is imported for them, or done.
 
-The names are those of OpenTelemetry's conventions for generative AI, which are in development: they stand here
+The names are of the conventions for generative AI, which are still in development: they stand here
 and nowhere else. No span has a word of a prompt, an answer or a document, nor what a provider said of a
 failure: errors are told by their codes.
 """
@@ -70,7 +70,7 @@ _REQUEST_PARAMETERS = {
 
 
 def server(method: str, traceparent: str | None) -> Opened:
-    """A request that this process answers, until its answer begins; its header says to which trace it belongs."""
+    """A request that this process answers, until the answer begins; the header says of which trace it is."""
     if _tracer is None:
         return _NONE
     return _opened(method, "SERVER", {"http.request.method": method}, {"traceparent": traceparent or ""})

@@ -86,7 +86,7 @@ PAGES = [
     row("documents/collections/", S, POST=400),
     row("documents/collections/<uuid:pk>/", OWN, to="collection", body={"name": "Mine"}, POST=400),
     row("documents/collections/<uuid:pk>/delete/", OWN, to="collection", POST=302),
-    # For curators: whoever is none is refused before anything is looked up; test_queue_pages.py has the others.
+    # For curators: others are refused before anything is looked up. test_queue_page.py has who is let in.
     row("feedback/", S, GET=403),
     row("feedback/<uuid:pk>/", S, GET=403),
     row("feedback/<uuid:pk>/claim/", S, POST=403),
@@ -187,7 +187,7 @@ API = [
         POST=400,
     ),
     # Whoever may not run the site is refused; llmsite/tests/test_metrics.py has the others.
-    row("api/metrics", S, GET=403),
+    row("api/metrics", S, GET=403, POST=403, PUT=403, PATCH=403, DELETE=403),
     row("api/schema", S, GET=200),
     row("v1/models", Who.KEY_HOLDER, GET=200),
     row("v1/models/<path:name>", Who.KEY_HOLDER, GET=404),
@@ -235,6 +235,9 @@ ADMIN_TABLES = {
     "inference/conversation": "conversation",
     "training/dataset": "dataset",
     "training/datasetversion": "dataset_version",
+    "training/trainingrun": "run",
+    "training/evaluation": "evaluation",
+    "training/promotion": "promotion",
     "inference/generation": "generation",
     "inference/verifiedanswer": "verified",
     "feedback/feedback": "feedback",
@@ -271,6 +274,9 @@ REFUSED_TO_ALL = {
             "embeddings/documentversion",
             "training/dataset",
             "training/datasetversion",
+            "training/trainingrun",
+            "training/evaluation",
+            "training/promotion",
             "inference/conversation",
             "inference/generation",
             "inference/verifiedanswer",

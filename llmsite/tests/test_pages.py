@@ -145,6 +145,8 @@ async def test_it_is_alive_and_says_what_it_is_ready_for(settings, transactional
         "migrations",
         "cache",
         "worker",
+        "trainer",
+        "disk",
     }
     assert "model process is not running" in parts["model"]["reason"]
 

@@ -186,7 +186,7 @@ async def test_the_model_process_goes_on_with_the_trace(alice, settings, spans):
 async def test_a_search_has_no_words_in_its_span(alice, settings, spans):
     def library():
         collection = make_collection(alice)
-        add_document(collection, "Tweety is a canary", embedded=False)
+        add_document(collection, "Tweety is a canary")
         return collection
 
     await sync_to_async(library)()

@@ -23,7 +23,8 @@ from embeddings.models import Status as Reading
 from feedback.models import Example, Feedback
 from inference.models import ChatModelConfig, Conversation, Generation, Message, Status, VerifiedAnswer
 from llmsite.tests.rights import Row
-from training.models import Dataset, DatasetVersion
+from training.models import Dataset, DatasetVersion, Promotion
+from training.tests.making import make_evaluation, make_run
 
 UUIDS = (
     "session",
@@ -38,6 +39,9 @@ UUIDS = (
     "verified",
     "dataset",
     "dataset_version",
+    "run",
+    "evaluation",
+    "promotion",
 )
 MISSING, MISSING_NUMBER = UUID(int=1), 99_999_999
 
@@ -68,6 +72,8 @@ def make_objects(owner: User) -> SimpleNamespace:
     document = make_document(collection)
     feedback = Feedback.objects.create(user=owner, message=answer, rating=1, comment="Secret word")
     dataset = make_dataset(owner)
+    run = make_run(owner, name="Secret run", version=dataset)
+    model = ChatModelConfig.objects.get(alias="echo")
     return SimpleNamespace(
         collection=collection.pk,
         document=document.pk,
@@ -83,9 +89,12 @@ def make_objects(owner: User) -> SimpleNamespace:
         entry=entry.pk,
         user=owner.pk,
         group=Group.objects.get(name=roles.MEMBER).pk,
-        model=ChatModelConfig.objects.get(alias="echo").pk,
+        model=model.pk,
         dataset=dataset.dataset_id,
         dataset_version=dataset.pk,
+        run=run.pk,
+        evaluation=make_evaluation(run).pk,
+        promotion=Promotion.objects.create(model=model, status="failed").pk,
         feedback=feedback.pk,
         example=Example.objects.create(feedback=feedback, kind="sft", prompt=[], chosen="Secret lesson").pk,
         verified=VerifiedAnswer.objects.create(question="Secret", answer="Secret", user=owner).pk,

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from inference.engine.chat import Message
 from training.child.base import TrainingChat, load_chat, load_model
 from training.child.job import Job
 from training.child.rows import IGNORED, Encoded, encoded
@@ -164,8 +163,8 @@ class Examiner:
         return [self._chat.decode(row.tolist()).strip() for row in written[:, tokens.shape[1] :]]
 
     def _prompt(self, row: Row) -> list[int]:
-        turns = [Message(turn["role"], turn["content"]) for turn in prompt_of(row)]
-        return [token for part in self._chat.prompt(turns) for token in part]
+        one = encoded(row, self._chat)
+        return one.tokens[: one.answer_from]
 
     def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Any, Any]:
         """The rows as one tensor, and where in it something stands."""

@@ -30,13 +30,14 @@ def run(job: Job) -> dict[str, Any]:
 
 def _refusals(job: Job) -> dict[str, Any]:
     secret, port = str(job.data["secret"]), int(job.data["port"])
+    environ = f"/proc/{os.getppid()}/environ"
     return {
         "environment": dict(os.environ),
         "user": os.geteuid(),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "refused": {
             "reading files": _is_refused(lambda: os.open(f"{secret}.secret", os.O_RDONLY)),
-            "the parent’s secrets": _is_refused(lambda: os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY)),
+            "the parent’s secrets": _is_refused(lambda: os.open(environ, os.O_RDONLY)),
             "writing files": _is_refused(lambda: os.open(f"{secret}.new", os.O_WRONLY | os.O_CREAT)),
             "removing files": _is_refused(lambda: os.unlink(f"{secret}.secret")),
             "programs": _is_refused(lambda: subprocess.run(["/bin/true"], check=True)),
@@ -111,7 +112,8 @@ def _die(job: Job) -> dict[str, Any]:
 
 def _babble(job: Job) -> dict[str, Any]:
     """What a broken library could write to where the parent listens."""
-    for line in (b"{", b"[1]", b'{"event": 7}', b'{"event": "finished", "data": 3}', b"\xff" * 200_000, b"[" * 9999):
+    shapes = (b"{", b"[1]", b'{"event": 7}', b'{"event": "finished", "data": 3}')
+    for line in (*shapes, b"\xff" * 200_000, b"[" * 9999):
         os.write(job.output, line + b"\n")
     job.tell("heard", number=float("nan"))
     return {"said": "all"}

@@ -36,7 +36,7 @@ class Encoded:
 
 
 def encoded(row: Row, chat: Chat) -> Encoded:
-    """A row of any layout: its prompt is read, its answer and its end are learnt; of plain text everything."""
+    """A row of any layout: its prompt is read, its answer and its end are learnt; of plain text all."""
     turns = prompt_of(row)
     before = [token for part in chat.prompt(_messages(turns)) for token in part] if turns else []
     return Encoded([*before, *chat.encode(answer_of(row)), chat.end], len(before))

@@ -1,5 +1,7 @@
 """Training runs and what they logged."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -19,6 +21,9 @@ class RunStatus(models.TextChoices):
 
 
 ENDED = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+STANDSTILL = timedelta(seconds=60)
 
 
 class TrainingRun(models.Model):
@@ -100,3 +105,12 @@ class Metric(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id} {self.step}"
+
+
+def no_trainer() -> str | None:
+    """Why trainings that wait are not begun, in a sentence; None where one is under way, or none waits."""
+    since = timezone.now() - STANDSTILL
+    if not TrainingRun.objects.filter(status=RunStatus.QUEUED, created_at__lt=since).exists():
+        return None
+    beating = TrainingRun.objects.filter(status=RunStatus.RUNNING, beat_at__gt=since)
+    return None if beating.exists() else "Trainings wait, and no trainer takes them; its log says why."

@@ -167,7 +167,7 @@ def preview(request: HttpRequest) -> HttpResponse:
     except SiteError as error:
         public = describe(error)
         return _page(request, status=public.status, file_form=form, refusal=public.message, is_looked_at=True)
-    shown = {"preview": found, "mapping": _mapping(found.mapping), "report": found.report}
+    shown: dict[str, Any] = {"preview": found, "mapping": _mapping(found.mapping), "report": found.report}
     shown["shape"] = SHAPES.get(found.shape, found.shape)
     return _page(request, file_form=form, file_name=file.name, is_looked_at=True, **shown)
 

@@ -15,7 +15,7 @@ QUICK = RunSettings(epochs=2, save_every=4, batch_size=4, learning_rate=0.01)
 
 
 def furnish(settings, tmp_path, *, model=None):
-    """Point all folders of the site below `tmp_path`, and the local model at `model`, or at a shell of one."""
+    """Point all folders of the site below `tmp_path`, the local model at `model`, or at a shell of one."""
     for name in ("TRAINING_ROOT", "DATASETS_ROOT", "ADAPTERS_ROOT", "MODELS_ROOT"):
         setattr(settings, name, tmp_path / name.lower())
     settings.LOCAL_MODEL_PATH = str(model or tiny.make_shell(tmp_path / "shell"))

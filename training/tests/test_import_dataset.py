@@ -55,7 +55,7 @@ def test_its_outcome_as_json(file):
 
 def test_rows_that_are_not_right_end_it_with_a_line(file):
     file.write_bytes(json_lines([*SFT, {"prompt": "a"}]))
-    with pytest.raises(CommandError, match="Line 4: “completion” is missing or empty."):
+    with pytest.raises(CommandError, match="Line 4: “completion” is missing or empty"):
         run(file, "--name", "Animals")
     assert not Dataset.objects.exists()
 

@@ -255,6 +255,7 @@ class TestErasure:
 
     def test_older_versions_go_without_a_successor(self, version, client, people, root):
         User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
+        teach(people[1], "Another one?")
         build(client)
         erasure.erase(people[0], actor=None)
 

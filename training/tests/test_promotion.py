@@ -271,6 +271,22 @@ def test_a_withdrawn_adapter_is_gone_at_once_and_for_good(model, staff, engine, 
     assert withdraw([adapter], because="Again.") == 0
 
 
+def test_the_files_of_a_withdrawn_adapter_are_removed(
+    model, staff, settings, tmp_path, django_capture_on_commit_callbacks
+):
+    settings.ADAPTERS_ROOT = tmp_path
+    _, going = make_good_run(staff)
+    _, staying = make_good_run(staff)
+    for adapter in (going, staying):
+        (tmp_path / adapter.name).mkdir()
+        (tmp_path / adapter.name / "adapter_model.safetensors").write_bytes(b"what somebody wrote")
+
+    with django_capture_on_commit_callbacks(execute=True):
+        withdraw([going], because="Somebody is gone.")
+
+    assert [path.name for path in tmp_path.iterdir()] == [staying.name]
+
+
 def test_one_that_is_withdrawn_while_it_loads_never_goes_live(model, staff, engine):
     run, adapter = make_good_run(staff)
     promote(run, user=staff)

@@ -56,7 +56,8 @@ async def test_a_verified_answer_says_so_also_after_a_reload(visit):
 
     badge = visitor.answer.locator(".message-verified")
     assert await badge.is_visible()
-    assert await badge.text_content() == "Verified answer. A curator has checked this answer to this question."
+    told = "Verified answer. A curator has checked this answer to this question."
+    assert await badge.text_content() == told
     assert not await visitor.answer.locator(".message-cache").is_visible()
     assert "scripted" not in await visitor.answer.locator(".message-facts").inner_text()
     announced = await page.locator(".announcer").inner_text()

@@ -3,7 +3,9 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from inference.adapter_files import AdapterRefused, seal, verify
 from inference.engine import memory
@@ -88,6 +90,14 @@ def test_an_adapter_for_layers_of_another_size_is_refused(tmp_path, open_adapter
 def test_an_adapter_for_more_layers_is_refused(tmp_path, open_adapter):
     other = make_model(tmp_path / "other", num_hidden_layers=3)
     assert refusal(open_adapter, make_adapter(tmp_path / "adapter", other)) == "architecture"
+
+
+@pytest.mark.parametrize("layer", ["model.norm", "model.embed_tokens", "model.layers.0", "model.nothing"])
+def test_an_adapter_of_what_is_no_linear_layer_is_refused(tmp_path, folder, open_adapter, layer):
+    halves = {"A": np.zeros((2, 32), np.float32), "B": np.zeros((258, 2), np.float32)}
+    weights = save({f"base_model.model.{layer}.lora_{half}.weight": array for half, array in halves.items()})
+    adapter = make_adapter(tmp_path / "adapter", folder)
+    assert refusal(open_adapter, adapter, weights=weights) == "architecture"
 
 
 @pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings")
