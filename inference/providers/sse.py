@@ -37,6 +37,9 @@ class EventParser:
 
     def feed(self, received: bytes) -> Iterator[Event]:
         """Yield the events that `received` completes. Raises EventTooLarge and UnicodeDecodeError."""
+        if self._is_one(received):
+            yield Event("message", received[6:-2].decode())
+            return
         text = self._rest + received
         if b"\r" in text:
             *lines, self._rest = _LINE_END.split(text)
@@ -50,6 +53,13 @@ class EventParser:
             if not line:
                 self._name, self._data, self._size = "", [], 0
         self._check(self._size + len(self._rest))
+
+    def _is_one(self, received: bytes) -> bool:
+        """Whether this is one whole event of one line, as most model servers send each token."""
+        if self._rest or self._size or self._name or b"\r" in received:
+            return False
+        is_one_line = received.find(b"\n") == len(received) - 2 < MAX_EVENT_BYTES
+        return is_one_line and received.startswith(b"data: ") and received.endswith(b"\n\n")
 
     def _take(self, line: bytes) -> None:
         field, _, value = line.partition(b":")

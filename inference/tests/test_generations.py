@@ -205,7 +205,7 @@ async def test_the_beat_saves_some_at_a_time(alice, models, monkeypatch):
     saved = []
     monkeypatch.setattr(live, "SAVED_AT_ONCE", 2)
     monkeypatch.setattr(
-        live, "_save", lambda answers: saved.append([one.generation.pk for one in answers]) or []
+        live, "_save", lambda answers, texts: saved.append([one.generation.pk for one in answers]) or []
     )
     answers = live.LiveAnswers()
     running = [live.LiveAnswer(row) for row in rows]
@@ -215,6 +215,25 @@ async def test_the_beat_saves_some_at_a_time(alice, models, monkeypatch):
 
     # The last one has ended meanwhile.
     assert saved == [[rows[0].pk, rows[1].pk], [rows[2].pk, rows[3].pk]]
+
+
+async def test_of_many_answers_half_of_the_texts_are_saved_at_a_beat(alice, models, monkeypatch):
+    rows = [await left_behind(alice, status="streaming") for _ in range(4)]
+    beats, texts = [], []
+    monkeypatch.setattr(live, "MANY", 3)
+    monkeypatch.setattr(
+        live, "_save", lambda answers, some: (beats.append(len(answers)), texts.append({*some})) and []
+    )
+    answers = live.LiveAnswers()
+    running = [live.LiveAnswer(row) for row in rows]
+    answers._answers = {one.generation.pk: one for one in running}
+
+    for _ in range(2):
+        await answers._save_all(running)
+
+    assert beats == [4, 4]
+    assert [len(some) for some in texts] == [2, 2]
+    assert texts[0] | texts[1] == {*running}
 
 
 async def refuse(*args):

@@ -52,3 +52,17 @@ def test_an_endless_event_is_refused(part: bytes) -> None:
 def test_bytes_that_are_no_utf8_are_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         parse(b"data: \xff\n\n")
+
+
+@pytest.mark.parametrize(
+    ("parts", "events"),
+    [
+        ((b"data: a\nb", b"\n\n"), [Event("message", "a")]),
+        ((b"data: a\n", b"data: b\n\n"), [Event("message", "a\nb")]),
+        ((b"event: n\n", b"data: a\n\n"), [Event("n", "a")]),
+        ((b"da", b"ta: a\n\n", b"data: b\n\n"), [Event("message", "a"), Event("message", "b")]),
+        ((b"data: a\r\n\n", b"data: b\n\n"), [Event("message", "a"), Event("message", "b")]),
+    ],
+)
+def test_a_read_that_looks_like_one_whole_event(parts: tuple[bytes, ...], events: list[Event]) -> None:
+    assert parse(*parts) == events
