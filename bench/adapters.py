@@ -108,7 +108,7 @@ def random_lora(folder: Path) -> Any:
 
 def _import_torch() -> None:
     """What the encoder beside it has imported already in the model's process."""
-    import transformers.models.llama.modeling_llama
+    import transformers.models.llama.modeling_llama  # noqa: F401
 
     import inference.engine.lora
     import inference.engine.torch_runner  # noqa: F401

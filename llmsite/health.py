@@ -5,6 +5,7 @@ Whoever asks need not be signed in, so that what is told names no folder, no add
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -62,7 +63,7 @@ async def ready(request: HttpRequest) -> JsonResponse:
         "worker": database_sync_to_async(standstill),
         "index": _index,
         "trainer": database_sync_to_async(no_trainer),
-        "disk": database_sync_to_async(_disk),
+        "disk": partial(asyncio.to_thread, _disk),
     }
     states = await asyncio.gather(*(_part(check) for check in checks.values()))
     parts: dict[str, dict[str, Any]] = dict(zip(checks, states, strict=True))

@@ -363,7 +363,9 @@ LOG_PROMPTS = env.flag("LOG_PROMPTS", False)
 METRICS_TOKEN = env.text("METRICS_TOKEN", form="a secret", example="(openssl rand -hex 32)")
 # prometheus-client reads it from the environment (llmsite/core/shared_values.py); here it is declared.
 PROMETHEUS_MULTIPROC_DIR = env.text(
-    "PROMETHEUS_MULTIPROC_DIR", form="a folder", example="/dev/shm/llmsite-metrics"  # noqa: S108
+    "PROMETHEUS_MULTIPROC_DIR",
+    form="a folder",
+    example="/dev/shm/llmsite-metrics",  # noqa: S108 - an example
 )
 OTEL_EXPORTER_OTLP_ENDPOINT = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", example="http://127.0.0.1:4318")
 LOGGING = logging_config(LOG_LEVEL.upper(), gathered="serve_web" in sys.argv)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 MEGABYTE, GIGABYTE = 10**6, 10**9
 
-PROGRAM = 500 * MEGABYTE
-"""Of memory: Python and its libraries, without any model."""
+PROGRAM = 700 * MEGABYTE
+"""Of memory: Python, its libraries and their threads, without any model."""
 BYTES_A_WEIGHT = 2
-BYTES_A_LORA_WEIGHT = 16
-"""A weight, its gradient and the optimizer's two averages, each in 32 bits."""
+BYTES_A_LORA_WEIGHT = 24
+"""A weight, its gradient and the optimizer's two averages, each in 32 bits; and a copy for a checkpoint."""
 BYTES_AN_INPUT, BYTES_AN_OUTPUT, BYTES_A_LOGIT = 6, 3, 14
 """What is kept until the way back, for each token and each number that goes into or comes out of a layer."""
 FLOPS_A_WEIGHT = 4
@@ -162,8 +163,8 @@ def _tokens_a_second(base_sha256: str, sizes: Sizes) -> float | None:
     """What the last run on the same model came to, else what the processor should come to."""
     known = Metric.objects.filter(run__base_sha256=base_sha256, tokens_per_second__gt=0)
     latest = known.order_by("-logged_at").values_list("tokens_per_second", flat=True)[:20]
-    if figures := sorted(latest):
-        return float(figures[len(figures) // 2] or 0)
+    if figures := [figure for figure in latest if figure]:
+        return median(figures)
     if settings.DEVICE not in ("cpu", "auto") or (settings.DEVICE == "auto" and may_have_accelerator()):
         return None
     return _flops() * SHARE_OF_MATRICES / (FLOPS_A_WEIGHT * sizes.weights)

@@ -29,7 +29,7 @@ NOBODY_PAYS = "nobody_pays"
 
 
 def ask_for(
-    run: TrainingRun, *, user: User, judge: str = "", thresholds: Mapping[str, Any] | None = None
+    run: TrainingRun, *, user: User | None, judge: str = "", thresholds: Mapping[str, Any] | None = None
 ) -> Evaluation:
     """Let a run be evaluated by the next worker that is free; `judge` is the alias of any model, or empty.
 

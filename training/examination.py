@@ -56,11 +56,14 @@ ShouldStop = Callable[[], float | None]
 """As of `training.process.run_child`: None to go on, else how many seconds are left."""
 
 
-def claim_next() -> Evaluation | None:
+def claim_next(*, only: Evaluation | None = None) -> Evaluation | None:
     """The evaluation that has waited longest, claimed for this worker; also one whose worker has died."""
     sweep()
     silent = Q(claim=None) | Q(beat_at__lt=timezone.now() - SILENCE)
-    for waiting in Evaluation.objects.filter(silent, ended_at=None).order_by("created_at"):
+    waiting_ones = Evaluation.objects.filter(silent, ended_at=None)
+    if only is not None:
+        waiting_ones = waiting_ones.filter(pk=only.pk)
+    for waiting in waiting_ones.order_by("created_at"):
         mine = Evaluation.objects.filter(pk=waiting.pk, claim=waiting.claim, ended_at=None)
         if waiting.tries >= MOST_TRIES:
             mine.update(ended_at=timezone.now(), error_code="worker_died")

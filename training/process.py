@@ -134,6 +134,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Else Arrow, which a library looks at, sets aside a gigabyte of memory that is counted and never used.
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
         # It computes as long as nobody else does, and must not keep a core by spinning while it waits.
         "OMP_WAIT_POLICY": "PASSIVE",
     }

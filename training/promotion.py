@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -89,7 +89,7 @@ def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = 
             status=PromotionStatus.FAILED, error=_("The adapter was withdrawn.")
         )
         for live in moves.filter(status=PromotionStatus.LIVE).select_related("model", "adapter"):
-            _to_base(live, user=actor)
+            _to_base(live, user=actor, because=because)
         for adapter in going:
             record(AuditKind.ADAPTER_WITHDRAWN, subject=None, actor=actor, adapter=adapter.name)
             transaction.on_commit(partial(shutil.rmtree, folder_of(adapter.name), ignore_errors=True))
@@ -130,14 +130,25 @@ def wanted() -> list[str]:
 
 
 def converge() -> None:
-    """Take each promotion that is under way one step further, where the engine processes have spoken."""
-    withdrawn = Q(status=PromotionStatus.LIVE, adapter__withdrawn_at__isnull=False)
-    moves = Promotion.objects.filter(Q(status=PromotionStatus.LOADING) | withdrawn)
+    """Take each promotion one step further, where the engine processes have spoken."""
+    in_force = (PromotionStatus.LOADING, PromotionStatus.LIVE)
+    moves = Promotion.objects.filter(status__in=in_force, adapter__isnull=False)
     for move in moves.select_related("adapter", "model"):
         if move.status == PromotionStatus.LIVE:
-            _to_base(move, user=None)
+            _look_after(move)
         else:
             _converge_one(move)
+
+
+def _look_after(live: Promotion) -> None:
+    """Let a model be its base model alone where what it stands on is gone: better than no answer at all."""
+    assert live.adapter is not None
+    if live.adapter.withdrawn_at is not None:
+        _to_base(live, user=None, because=_("The adapter was withdrawn."))
+        return
+    heard = confirmed(live.adapter)
+    if heard.failed and not heard.ready and not heard.waiting:
+        _to_base(live, user=None, because=heard.failed[0])
 
 
 def _converge_one(move: Promotion) -> None:
@@ -160,7 +171,7 @@ def _go_live(move: Promotion) -> bool:
         others = Promotion.objects.filter(model=move.model_id, status=PromotionStatus.LIVE)
         others.exclude(pk=move.pk).update(status=PromotionStatus.REPLACED)
         mine = Promotion.objects.filter(pk=move.pk, status=PromotionStatus.LOADING)
-        if not mine.update(status=PromotionStatus.LIVE, live_at=timezone.now(), error=""):
+        if not mine.update(status=PromotionStatus.LIVE, live_at=timezone.now()):
             transaction.set_rollback(True)
             return False
         name = move.adapter.name if move.adapter else ""
@@ -214,13 +225,21 @@ def _begin(
     return move
 
 
-def _to_base(live: Promotion, *, user: User | None) -> Promotion:
-    """Let the model be its base model alone, at once: there is nothing to wait for."""
+def _to_base(live: Promotion, *, user: User | None, because: str = "") -> Promotion:
+    """Let the model be its base model alone, at once: there is nothing to wait for.
+
+    `because` says why nobody has asked for it.
+    """
     with transaction.atomic():
         # What is under way would only come after this.
         _call_off(live.model, user)
         move = Promotion.objects.create(
-            model=live.model, adapter=None, previous=live.adapter, is_rollback=True, created_by=user
+            model=live.model,
+            adapter=None,
+            previous=live.adapter,
+            is_rollback=True,
+            error=because[:300],
+            created_by=user,
         )
         _record(move, user)
         _go_live(move)

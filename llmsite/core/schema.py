@@ -65,7 +65,8 @@ def documented(
 
     `takes` and what `gives` holds are serializers, TypedDicts or JSON schemas; `takes` may be a dict by media
     type; `gives` is one for status 200, or a dict by status, or by status and media type. `example` is a body
-    that the door takes, `headers` are those of a good answer. `fails` are the errors beside those that every door has, with their subclasses.
+    that the door takes, `headers` are those of a good answer. `fails` are the errors beside those that every
+    door has, with their subclasses.
     """
     by_status = gives if isinstance(gives, dict) and all(map(_is_status, gives)) else {200: gives}
     add_schema = extend_schema(

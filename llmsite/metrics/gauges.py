@@ -41,7 +41,7 @@ CIRCUIT_VALUES = {"closed": 0, "half-open": 1, "open": 2}
 
 
 def gauge(
-    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[object], float]]
 ) -> Metric:
     family = GaugeMetricFamily(f"llmsite_{name}", text, labels=labels)
     for names, value in values:

@@ -19,7 +19,7 @@ from inference.circuits import Deployment, circuits
 from inference.hit_writer import hit_writer
 from inference.models import ChatModelConfig, Generation
 from inference.reactions import Blame, Reaction
-from inference.tests.doors import connect, post, sse
+from inference.tests.doors import by_conversation, connect, post, sse
 from llmsite.core.errors import DatabaseAway
 from llmsite.core.rates import Rate
 from llmsite.metrics import doors, gauges
@@ -154,6 +154,17 @@ class TestWhatIsCounted:
         assert new["llmsite_generation_duration_seconds_count", "scripted", "scripted"] == 1
         assert new["llmsite_time_to_first_token_seconds_count", "scripted", "scripted"] == 0
         assert new["llmsite_tokens_total", "scripted", "scripted", "output"] == 0
+
+    async def test_nor_did_one_on_a_page_which_has_its_rows_at_once(self, alice):
+        async def ask():
+            assert await by_conversation(alice, "What is a fox?", "scripted")
+
+        await ask()
+        new = await grown(ask)
+
+        assert new["llmsite_cache_requests_total", "l1", "hit"] == 1
+        assert new["llmsite_generation_requests_total", "scripted", "finished", "scripted"] == 1
+        assert new["llmsite_time_to_first_token_seconds_count", "scripted", "scripted"] == 0
 
     async def test_what_it_cost(self, alice, models):
         await ChatModelConfig.objects.filter(alias="scripted").aupdate(output_price=900_000)

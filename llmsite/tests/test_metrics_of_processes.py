@@ -116,7 +116,15 @@ class TestOneProcess:
         GatheredValue.write()
         values.close_all_multiprocess_files()
 
-    def test_no_count_of_any_thread_is_lost(self, shared):
+    @pytest.fixture
+    def restless(self):
+        """Threads take turns all the time."""
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        yield
+        sys.setswitchinterval(usual)
+
+    def test_no_count_of_any_thread_is_lost(self, shared, restless):
         counter = Counter("test_threads", "", registry=None)
         threads = [threading.Thread(target=lambda: [counter.inc() for _ in range(2000)]) for _ in range(4)]
         for thread in threads:

@@ -2,8 +2,11 @@
 
 import json
 from datetime import timedelta
+from io import StringIO
+from uuid import uuid4
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from feedback.models import Example, ExampleKind
@@ -409,3 +412,71 @@ def test_nobody_pays_a_judge_whose_asker_is_gone(run, child, staff, corrected, m
     assert evaluation.error_code == "nobody_pays"
     assert failure_sentence(evaluation)
     assert not scripted.calls
+
+
+# --- From a terminal -----------------------------------------------------------------------------------
+
+
+def said(*command):
+    out, err = StringIO(), StringIO()
+    call_command("evaluate_run", *command, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def test_a_command_makes_it_where_no_trainer_runs(run, child):
+    out, err = said(str(run.pk), "--json")
+
+    assert json.loads(out)["passed"] is True
+    assert "passes the gate" in err
+
+
+def test_a_command_makes_no_other(run, child, staff):
+    other = ask_for(running_copy(run), user=staff)
+
+    said(str(run.pk))
+
+    assert again(other).ended_at is None
+
+
+def running_copy(run):
+    """Another run that has succeeded, with an adapter of its own."""
+    copy = TrainingRun.objects.get(pk=run.pk)
+    copy.pk, copy._state.adding = uuid4(), True
+    copy.save()
+    first = Adapter.objects.get(run=run.pk)
+    Adapter.objects.create(
+        name="another",
+        sha256="0" * 64,
+        run=copy.pk,
+        base_model=first.base_model,
+        base_sha256=first.base_sha256,
+    )
+    return copy
+
+
+def test_a_command_says_what_keeps_it_back(run, child):
+    child.end = ChildEnd("finished", data={"heldout": {"before": side(), "after": side(loss=9.0)}})
+
+    with pytest.raises(CommandError, match="does not pass"):
+        said(str(run.pk))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--judge", "scripted"), "--user"),
+        (("--judge", "scripted", "--user", "nobody"), "no user named nobody"),
+        (("--judge", "gone", "--user", "staff"), "gone"),
+    ],
+)
+def test_a_command_refuses_what_makes_no_sense(run, child, staff, options, told):
+    with pytest.raises(CommandError, match=told):
+        said(str(run.pk), *options)
+    assert not Evaluation.objects.exists()
+
+
+def test_a_command_tells_why_it_failed(run, child):
+    child.end = ChildEnd("failed", "out_of_memory", {})
+
+    with pytest.raises(CommandError, match="memory"):
+        said(str(run.pk))

@@ -316,6 +316,39 @@ def test_one_that_was_withdrawn_by_its_row_alone_goes_too(model, staff, engine, 
     assert PromotionStatus.LOADING not in states(model)
 
 
+def test_a_model_whose_adapter_nobody_can_load_any_more_answers_without_it(model, staff, engine, put_live):
+    """Its files were damaged, or the base model was replaced, and the process `model` was started anew."""
+    adapter = put_live(model)
+    engine.says(adapter, LoadState.FAILED, "It was trained on other weights.")
+
+    converge()
+
+    assert behind(model) == ""
+    last = standing(model)
+    assert (last.is_rollback, last.created_by, last.error) == (True, None, "It was trained on other weights.")
+    assert states(model) == ["replaced", "live"]
+
+
+@pytest.mark.parametrize("other", [LoadState.READY, LoadState.LOADING])
+def test_it_stays_as_long_as_one_process_may_have_it(model, staff, engine, put_live, other):
+    adapter = put_live(model)
+    engine.says(adapter, LoadState.FAILED, "Out of memory.")
+    Engine().says(adapter, other)
+
+    converge()
+
+    assert behind(model) == adapter.name
+
+
+def test_it_stays_where_no_process_lives(model, staff, engine, put_live):
+    adapter = put_live(model)
+    engine.dies()
+
+    converge()
+
+    assert behind(model) == adapter.name
+
+
 # --- Refusals ------------------------------------------------------------------------------------------
 
 
@@ -414,7 +447,12 @@ def test_who_moved_the_model_is_in_the_audit_log(model, staff, put_live):
     ]
 
 
-def test_converging_costs_one_query_where_nothing_is_under_way(model, django_assert_num_queries):
+def test_converging_costs_one_query_and_two_for_each_adapter_in_use(
+    model, put_live, django_assert_num_queries
+):
     with django_assert_num_queries(1):
         converge()
     assert standing(model) is None
+    put_live(model)
+    with django_assert_num_queries(3):
+        converge()
