@@ -18,7 +18,8 @@ GETTEXT = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettex
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}")
 # The first argument of each call in a page's script, and in what Django makes out of a template.
 SCRIPT_CALL = re.compile(r"""\bn?gettext\(\s*("(?:[^"\\]|\\.)*")""")
-TEMPLATE_CALL = re.compile(r"""\bn?gettext\(u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")[,)]""")
+_TEXT = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+TEMPLATE_CALL = re.compile(rf"\b(?:n?gettext\(|pgettext\(u'[^']*', ){_TEXT}[,)]")
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
