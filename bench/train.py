@@ -110,7 +110,7 @@ def row_of(chat: Any) -> str:
 
 def child(place: Path, rows: Path, weights: Path) -> list[float]:
     """When each of its steps was told."""
-    from training.process import remove, run_child
+    from training.process import WORK, remove, run_child
 
     times: list[float] = []
 
@@ -122,8 +122,9 @@ def child(place: Path, rows: Path, weights: Path) -> list[float]:
         "train", place, on_event=note, should_stop=lambda: None, files={"rows": rows}, reads=[weights]
     )
     if end.how != "finished":
-        sys.exit(f"the training has {end.how}: {end.code} {end.data}; its log is {place / 'log.txt'}")
-    remove(place / "checkpoints")
+        print((place / "log.txt").read_text()[-3000:], file=sys.stderr)
+        sys.exit(f"the training has {end.how}: {end.code} {end.data}")
+    remove(place / WORK / "checkpoints")
     return times
 
 

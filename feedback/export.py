@@ -72,53 +72,57 @@ class ExportRow:
     adapter: str
 
 
+Said = tuple[Feedback, dict[str, Any]]
+"""What was said, as a row of some shape."""
+
+
 def rows(wanted: ExportFormat | str) -> Iterator[ExportRow]:
     """All rows of one shape, the oldest first, read a page at a time. Raises ValueError for another shape."""
-    return _SOURCES[ExportFormat(wanted)]()
+    wanted = ExportFormat(wanted)
+    return (_row(feedback, data) for feedback, data in _SOURCES[wanted](_trainable(wanted)))
+
+
+def known(wanted: ExportFormat) -> Iterator[Said]:
+    """The rows of all people, whatever they allow: to know them again where they come back, not to train."""
+    if wanted in _KINDS:
+        return _SOURCES[wanted](Example.objects.filter(kind=_KINDS[wanted]))
+    return _SOURCES[wanted](Feedback.objects.exclude(message__content=""))
 
 
 def count(wanted: ExportFormat | str) -> int:
     """How many rows there are about to be. Raises ValueError for another shape."""
-    match ExportFormat(wanted):
-        case ExportFormat.SFT:
-            return _examples(ExampleKind.SFT).count()
-        case ExportFormat.DPO:
-            return _examples(ExampleKind.PREFERENCE).count()
-        case ExportFormat.KTO:
-            return _rated().count()
-        case ExportFormat.CSV:
-            return Feedback.objects.trainable().count()
+    return _trainable(ExportFormat(wanted)).count()
 
 
-def _sft() -> Iterator[ExportRow]:
-    for page in _pages(_examples(ExampleKind.SFT)):
+def _sft(examples: QuerySet[Example]) -> Iterator[Said]:
+    for page in _pages(examples.select_related("feedback__user", "feedback__message__generation")):
         for example in page:
-            yield _row(example.feedback, {"messages": [*example.prompt, _said(example.chosen)]})
+            yield example.feedback, {"messages": [*example.prompt, _said(example.chosen)]}
 
 
-def _dpo() -> Iterator[ExportRow]:
-    for page in _pages(_examples(ExampleKind.PREFERENCE)):
+def _dpo(examples: QuerySet[Example]) -> Iterator[Said]:
+    for page in _pages(examples.select_related("feedback__user", "feedback__message__generation")):
         for example in page:
             pair = {"chosen": [_said(example.chosen)], "rejected": [_said(example.rejected)]}
-            yield _row(example.feedback, {"prompt": example.prompt, **pair})
+            yield example.feedback, {"prompt": example.prompt, **pair}
 
 
-def _kto() -> Iterator[ExportRow]:
-    for page in _pages(_rated()):
+def _kto(rated: QuerySet[Feedback]) -> Iterator[Said]:
+    for page in _pages(_with_answers(rated.select_related("message__conversation"))):
         branches = branches_of([feedback.message for feedback in page])
         for feedback in page:
             prompt = prompt_of(feedback.message.conversation.preface, branches[feedback.message_id])
-            rated = {"completion": [_said(feedback.message.content)], "label": feedback.rating > 0}
-            yield _row(feedback, {"prompt": prompt, **rated})
+            rated_as = {"completion": [_said(feedback.message.content)], "label": feedback.rating > 0}
+            yield feedback, {"prompt": prompt, **rated_as}
 
 
-def _csv() -> Iterator[ExportRow]:
-    for page in _pages(_with_answers(Feedback.objects.trainable().select_related("message__parent"))):
+def _csv(said: QuerySet[Feedback]) -> Iterator[Said]:
+    for page in _pages(_with_answers(said.select_related("message__parent"))):
         for feedback in page:
-            yield _row(feedback, _flat(feedback))
+            yield feedback, _flat(feedback)
 
 
-_SOURCES: dict[ExportFormat, Callable[[], Iterator[ExportRow]]] = {
+_SOURCES: dict[ExportFormat, Callable[[QuerySet[Any]], Iterator[Said]]] = {
     ExportFormat.SFT: _sft,
     ExportFormat.DPO: _dpo,
     ExportFormat.KTO: _kto,
@@ -126,15 +130,17 @@ _SOURCES: dict[ExportFormat, Callable[[], Iterator[ExportRow]]] = {
 }
 
 
-def _examples(kind: ExampleKind) -> QuerySet[Example]:
-    # What is not accepted any more has no examples either; a row that is left over must teach nothing.
-    accepted = Example.objects.trainable().filter(kind=kind, feedback__status=ReviewStatus.ACCEPTED)
-    return accepted.select_related("feedback__user", "feedback__message__generation")
+_KINDS = {ExportFormat.SFT: ExampleKind.SFT, ExportFormat.DPO: ExampleKind.PREFERENCE}
 
 
-def _rated() -> QuerySet[Feedback]:
-    rated = Feedback.objects.trainable().exclude(status=ReviewStatus.REJECTED).exclude(message__content="")
-    return _with_answers(rated.select_related("message__conversation"))
+def _trainable(wanted: ExportFormat) -> QuerySet[Any]:
+    if wanted in _KINDS:
+        # What is not accepted any more has no examples either; a row that is left over must teach nothing.
+        accepted = Example.objects.trainable().filter(feedback__status=ReviewStatus.ACCEPTED)
+        return accepted.filter(kind=_KINDS[wanted])
+    if wanted is ExportFormat.CSV:
+        return Feedback.objects.trainable()
+    return Feedback.objects.trainable().exclude(status=ReviewStatus.REJECTED).exclude(message__content="")
 
 
 def _with_answers(feedback: QuerySet[Feedback]) -> QuerySet[Feedback]:

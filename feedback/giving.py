@@ -37,14 +37,12 @@ def give(
     generation = _answer(user, message_id)
     said = _checked(rating, tags, comment, correction)
     try:
-        feedback, was = _write(user, generation.message_id, said)
+        feedback, was = _write(user, generation, said)
     except IntegrityError:
         # The same person said something of it at the same moment, or the answer has gone since.
-        feedback, was = _write(user, _answer(user, message_id).message_id, said)
+        feedback, was = _write(user, _answer(user, message_id), said)
     if was != rating:
         FEEDBACK.labels("bad" if rating == BAD else "good", generation.model_alias).inc()
-    if rating == BAD and was != BAD:
-        evict(generation.cache_key)
     return feedback
 
 
@@ -96,8 +94,18 @@ def _checked(rating: int, tags: Some[str], comment: str, correction: str) -> dic
 
 
 @transaction.atomic
-def _write(user: User, message_id: UUID, said: dict[str, Any]) -> tuple[Feedback, int | None]:
-    """The row as it is now, and the rating that it had before."""
+def _write(user: User, answer: Generation, said: dict[str, Any]) -> tuple[Feedback, int | None]:
+    """The row as it is now, and the rating that it had before.
+
+    A bad answer leaves the cache with this or not at all: the same words again would find nothing to do.
+    """
+    feedback, was = _put(user, answer.message_id, said)
+    if feedback.rating == BAD and was != BAD:
+        evict(answer.cache_key)
+    return feedback, was
+
+
+def _put(user: User, message_id: UUID, said: dict[str, Any]) -> tuple[Feedback, int | None]:
     consented_at = User.objects.values_list("training_consent_at", flat=True).get(pk=user.pk)
     rows = Feedback.objects.select_for_update().filter(user=user, message_id=message_id)
     feedback = rows.first()

@@ -12,8 +12,10 @@ did it: False says that the entry has moved on since, and is to be read anew.
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -25,8 +27,8 @@ from feedback.models import Example, ExampleKind, Feedback, ReviewStatus, Scope
 from feedback.models.feedback import CORRECTION_LENGTH
 from feedback.sanitize import sanitize
 from feedback.turns import branch_of, prompt_of
-from inference.models import Message
-from inference.verified import verify, withdraw
+from inference.models import Message, VerifiedAnswer
+from inference.verified import digest_for, fold, verify, withdraw
 from llmsite.core.errors import InvalidInput
 
 LABEL_LENGTH = 50
@@ -92,14 +94,63 @@ def revoke(feedback: Feedback, actor: User) -> bool:
     undone = {"scope": "", "collection": None, "reviewed_by": None, "reviewed_at": None}
     if not decided.update(status=ReviewStatus.OPEN, claimed_by=None, claimed_at=None, **undone):
         return False
-    removed = {"answers": withdraw(feedback.pk), "examples": feedback.examples.all().delete()[0]}
+    removed = {"answers": _withdraw(feedback.pk), "examples": feedback.examples.all().delete()[0]}
     _note(AuditKind.FEEDBACK_REVOKED, feedback, actor, **removed)
     return True
 
 
+@transaction.atomic
 def forget(instance: Feedback, **_kwargs: Any) -> None:
     """Called where feedback is deleted: what was verified because of it goes with it, as examples do."""
-    withdraw(instance.pk)
+    _withdraw(instance.pk)
+
+
+def _withdraw(source: UUID) -> int:
+    """Remove what was verified because of this, which is accepted no more; returns how many that were.
+
+    What had given way to it, and is accepted still, is told again.
+    """
+    rows = list(VerifiedAnswer.objects.filter(source=source))
+    removed = withdraw(source)
+    for row in rows:
+        _put_back(row)
+    return removed
+
+
+def _put_back(gone: VerifiedAnswer) -> None:
+    """Let the newest that was accepted for the same question and the same people take the place of `gone`."""
+    scope = Scope.AUTHOR if gone.user_id else Scope.COLLECTION if gone.collection_id else Scope.SITE
+    accepted = Feedback.objects.filter(
+        status=ReviewStatus.ACCEPTED, scope=scope, collection=gone.collection_id
+    )
+    if gone.user_id:
+        accepted = accepted.filter(user=gone.user_id)
+    asked = fold(gone.question)
+    questions = accepted.order_by("-reviewed_at").values_list("pk", "message__parent__content")
+    for pk, question in questions.iterator():
+        if question and fold(question) == asked and _take_place(accepted.filter(pk=pk), gone):
+            return
+
+
+def _take_place(accepted: QuerySet[Feedback], gone: VerifiedAnswer) -> bool:
+    """Whether this entry is of the same place as `gone`, and its answer is told there now."""
+    # Locked: whoever revokes it at this moment has done so before, or finds the answer that it leaves.
+    feedback = accepted.select_for_update(of=("self",)).first()
+    lesson = feedback and feedback.examples.filter(kind=ExampleKind.SFT).first()
+    if not feedback or not lesson:
+        return False
+    message = Message.objects.select_related("conversation", "generation").get(pk=feedback.message_id)
+    if digest_for(message, own=gone.user_id is not None) != gone.digest:
+        return False
+    row = verify(
+        message,
+        lesson.chosen,
+        user=gone.user,
+        collection=gone.collection,
+        source=feedback.pk,
+        by=feedback.reviewed_by,
+    )
+    return row is not None
 
 
 # --- The state ------------------------------------------------------------------------------------

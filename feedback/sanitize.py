@@ -7,6 +7,8 @@ model. Nothing that was written is lost: markup stands as text, and code in Mark
 import html
 import re
 import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterator
 
 import bleach
 from bleach.html5lib_shim import HTML_TAGS
@@ -15,10 +17,10 @@ from django.utils.translation import gettext as _
 from llmsite.core.errors import InvalidInput
 
 _LINE_ENDS = re.compile(r"\r\n?")
-_CODE = re.compile(
-    r"(^ {0,3}(?:```|~~~)[^\n]*\n.*?^ {0,3}(?:```|~~~)[ \t]*$|`[^`\n]+`)", re.DOTALL | re.MULTILINE
-)
-"""Fenced blocks, and code within a line."""
+# Looked for apart: one expression for whole blocks would read to the end again for each that is open.
+_OPENS = re.compile(r"^ {0,3}(?:```|~~~)[^\n]*\n", re.MULTILINE)
+_CLOSES = re.compile(r"^ {0,3}(?:```|~~~)[ \t]*$", re.MULTILINE)
+_CODE_IN_LINE = re.compile(r"(`[^`\n]+`)")
 _ELEMENTS = "|".join(sorted({*HTML_TAGS, "frame", "frameset", "image", "marquee", "math", "svg"}))
 # End tags, comments and the like; elements; whatever would listen to events. Not x<y, nor List<String>.
 _MARKUP = re.compile(rf"<(?=[/!?]|(?:{_ELEMENTS})\b|[a-z][^<]*\bon\w+\s*=)", re.IGNORECASE)
@@ -34,9 +36,34 @@ def sanitize(text: str, *, limit: int, field: str | None = None) -> str:
         reason = _("This is longer than %(limit)s characters.") % {"limit": limit}
         raise InvalidInput(field=field, reason=reason)
     _require_characters(text, field)
-    parts = _CODE.split(_LINE_ENDS.sub("\n", text))
+    parts = _code_apart(_LINE_ENDS.sub("\n", text))
     parts[::2] = [_without_markup(part) for part in parts[::2]]
     return "".join(parts).strip()
+
+
+def _code_apart(text: str) -> list[str]:
+    """The text in pieces: every second one is code, in a fenced block or within a line."""
+    parts: list[str] = []
+    at = 0
+    for start, end in _blocks(text):
+        parts += [*_CODE_IN_LINE.split(text[at:start]), text[start:end]]
+        at = end
+    return [*parts, *_CODE_IN_LINE.split(text[at:])]
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Where fenced blocks begin and end. One that is not closed is none."""
+    closing = list(_CLOSES.finditer(text))
+    starts = [line.start() for line in closing]
+    end = 0
+    for opening in _OPENS.finditer(text):
+        if opening.start() < end:
+            continue
+        number = bisect_left(starts, opening.end())
+        if number == len(starts):
+            return
+        end = closing[number].end()
+        yield opening.start(), end
 
 
 def _require_characters(text: str, field: str | None) -> None:

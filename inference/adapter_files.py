@@ -4,11 +4,13 @@ An adapter is data and nothing else: numbers as safetensors, and a configuration
 known. A manifest has the SHA-256 of each file; its own hash is the adapter's.
 """
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,8 @@ def seal(folder: Path, *, base: Base, run: str = "") -> Sealed:
         "files": {name: _digest(data) for name, data in sorted(files.items())},
     }
     data = json.dumps(manifest, indent=1, sort_keys=True).encode()
+    if os.path.lexists(folder / MANIFEST):
+        _read(folder / MANIFEST)  # What is no plain file is refused.
     _write(folder / MANIFEST, data)
     return Sealed(adapter_name(base.name, _digest(data)), _digest(data))
 
@@ -136,7 +140,8 @@ def verify(folder: Path, sha256: str, *, base_sha256: str = "") -> LoraFiles:
 
 
 def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    # A link could lead to a folder of somebody else's, where the manifest would be written.
+    if folder.is_symlink() or not folder.is_dir():
         raise AdapterRefused("missing", f"Its folder {folder} is missing.")
 
 
@@ -163,9 +168,11 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 def _read(path: Path) -> bytes:
     try:
-        # A link could lead to another file the next time.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # A link could lead to another file the next time, and a pipe would be waited at for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise AdapterRefused("missing", f"Its file {path.name} cannot be read: {error.strerror}.") from error

@@ -113,7 +113,7 @@ def wanted() -> list[Adapter]:
     ours = ChatModelConfig.objects.active().filter(provider="local", base_url="").exclude(adapter="")
     names = set(ours.values_list("adapter", flat=True))
     names.update(name for source in _wanting for name in source())
-    return list(Adapter.objects.filter(name__in=names)) if names else []
+    return list(Adapter.objects.servable().filter(name__in=names)) if names else []
 
 
 def _move(folder: Path, place: Path, sha256: str) -> None:

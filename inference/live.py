@@ -31,8 +31,8 @@ BEAT_SECONDS = 0.5
 SAVED_AT_ONCE = 25
 """Answers; two milliseconds' work."""
 MANY = 100
-"""With more answers than this, half of the texts are saved at a beat, and the others at the next: a process that
-is killed then loses a second's text of each, and not half of one."""
+"""With more answers than this, half of the texts are saved at a beat, and the others at the next. A process
+that is killed then loses a second's text of each, and not half of one."""
 PAUSE_SECONDS = 0.005
 """Between them, for the tokens that have come meanwhile."""
 

@@ -146,6 +146,12 @@ def verify(
     return row
 
 
+def digest_for(message: Message, *, own: bool) -> str | None:
+    """The digest of the question that `message` has answered; `own` where one person is told alone."""
+    turns, asked_of = _turns_before(message)
+    return digest_of(turns, asked_of if own else None)
+
+
 @transaction.atomic
 def withdraw(source: UUID) -> int:
     """Remove what was verified because of the feedback `source`; returns how many that were."""

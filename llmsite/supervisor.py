@@ -227,6 +227,7 @@ def shared_metrics() -> Iterator[None]:
     try:
         yield
     finally:
+        del os.environ[METRICS_FOLDER]
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import structlog
 from django.conf import settings
@@ -30,7 +30,7 @@ from llmsite.core.errors import SiteError, describe
 from training import gate, judge
 from training.evaluation import NOBODY_PAYS, cases
 from training.models import Evaluation, EvaluationAnswer, TrainingRun
-from training.process import ChildEnd, Event, remove, run_child, write_job
+from training.process import ChildEnd, Event, make_folder, remove, run_child, write_job
 from training.promotion import adapter_of
 from training.rows import Row, line_of, read_rows, split
 from training.settings import RunSettings
@@ -68,6 +68,8 @@ def claim_next(*, only: Evaluation | None = None) -> Evaluation | None:
         if waiting.tries >= MOST_TRIES:
             mine.update(ended_at=timezone.now(), error_code="worker_died")
         elif mine.update(claim=uuid4(), beat_at=timezone.now(), tries=F("tries") + 1):
+            if waiting.claim is not None:
+                judge.forget([waiting.claim])
             waiting.refresh_from_db()
             return waiting
     return None
@@ -139,12 +141,13 @@ class _Work:
         if base.sha256 != adapter.base_sha256:
             raise Failed("base_changed")
         weights = weights_folder(base, settings.MODELS_ROOT)
-        shutil.copytree(folder_of(adapter.name), folder / "adapter")
+        work = make_folder(folder)
+        shutil.copytree(folder_of(adapter.name), work / "adapter")
         # The copy is looked through, because it is what is loaded.
-        verify(folder / "adapter", adapter.sha256, base_sha256=base.sha256)
+        verify(work / "adapter", adapter.sha256, base_sha256=base.sha256)
         settings_of_run = RunSettings.read(run.settings)
-        _write(folder / "heldout.jsonl", heldout(run, settings_of_run))
-        _write(folder / "cases.jsonl", (_as_row(example) for example in examples))
+        _write(work / "heldout.jsonl", heldout(run, settings_of_run))
+        _write(work / "cases.jsonl", (_as_row(example) for example in examples))
         write_job(
             folder,
             {
@@ -175,6 +178,8 @@ class _Work:
             [self._case(number, example) for number, example in answered.items()],
             model=self.evaluation.judge,
             user=user,
+            # Of this worker alone: one that was taken for dead may wake up, and ends its own.
+            conversation=self.evaluation.claim or uuid4(),
             should_stop=lambda: self._ask() is not None,
         )
         if len(opinions) < len(answered):
@@ -188,13 +193,16 @@ class _Work:
     def _store(
         self, results: dict[str, Any], answered: Mapping[int, Example], opinions: Mapping[int, judge.Opinion]
     ) -> None:
-        verdict = gate.decide(results, gate.Thresholds.read(self.evaluation.thresholds))
+        limits = gate.Thresholds.read(self.evaluation.thresholds)
+        verdict = gate.decide(results, limits, is_judged=bool(self.evaluation.judge))
         with transaction.atomic():
             self.change(
                 results=results, passed=verdict.passed, reasons=verdict.as_rows(), ended_at=timezone.now()
             )
             # Of those who have gone meanwhile, or do not allow it any more, nothing is kept.
-            allowed = set(cases().values_list("pk", flat=True))
+            # Locked, so that none is deleted before its answer is written.
+            asked = cases().filter(pk__in=[example.pk for example in answered.values()])
+            allowed = set(asked.select_for_update(of=("self",)).values_list("pk", flat=True))
             EvaluationAnswer.objects.bulk_create(
                 self._answer(number, example, opinions.get(number))
                 for number, example in answered.items()
@@ -280,29 +288,39 @@ def _meaning(error: Exception) -> tuple[str, dict[str, Any]]:
 
 @contextmanager
 def _job_folder(evaluation: Evaluation) -> Iterator[Path]:
-    """A new folder for the child. It holds other people's words, so nothing of it stays."""
-    folder = _root() / f"{FOLDER}{evaluation.pk}"
-    remove(folder)
+    """A new folder for the child. It holds other people's words, so nothing of it stays.
+
+    It is this claim's alone: whoever is taken for dead and wakes up again removes no folder but its own.
+    """
+    folder = _root() / _name(evaluation.pk, evaluation.claim)
     try:
         with telling_when_full():
-            folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700)
+            make_folder(folder)
             yield folder
     finally:
         remove(folder)
 
 
 def sweep() -> int:
-    """Remove the folders of evaluations that nobody makes any more; returns how many."""
-    folders = {path.name.removeprefix(FOLDER): path for path in _root().glob(f"{FOLDER}*")}
+    """Remove the folders of evaluations that nobody makes any more, and what their judges were asked.
+
+    Returns how many folders.
+    """
+    being_made = Evaluation.objects.filter(ended_at=None, beat_at__gte=timezone.now() - SILENCE)
+    left = Evaluation.objects.exclude(judge="").exclude(claim=None).exclude(pk__in=being_made.values("pk"))
+    judge.forget(left.values_list("claim", flat=True))
+    folders = {path.name: path for path in _root().glob(f"{FOLDER}*")}
     if not folders:
         return 0
-    being_made = Evaluation.objects.filter(ended_at=None, beat_at__gte=timezone.now() - SILENCE)
-    for pk in being_made.values_list("pk", flat=True):
-        folders.pop(str(pk), None)
+    for pk, claim in being_made.values_list("pk", "claim"):
+        folders.pop(_name(pk, claim), None)
     for path in folders.values():
         remove(path)
     return len(folders)
+
+
+def _name(pk: UUID, claim: UUID | None) -> str:
+    return f"{FOLDER}{pk}.{claim}"
 
 
 def _root() -> Path:

@@ -27,6 +27,7 @@ SENTENCES: dict[str, Promise] = {
     "base_unsafe": _("The local model asks for code to be run ({detail}), and nothing of it was loaded."),
     "base_model": _("The local model cannot be had: {detail}"),
     "withdrawn": _("Its data set was withdrawn, because somebody in it was erased."),
+    "unwilling": _("Somebody in this version does not allow training any more. Build a new version."),
     "dataset_damaged": _("The file of its data set is gone or was changed. Import it again."),
     "row_too_long": _(
         "Row {row} has {tokens} tokens, and max_length is {limit}. Raise it, or shorten the row."

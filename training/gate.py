@@ -64,13 +64,20 @@ class Verdict:
         return [{"code": reason.code, **reason.data} for reason in self.reasons]
 
 
-def decide(results: Mapping[str, Any], thresholds: Thresholds | None = None) -> Verdict:
-    """The verdict on `results`, which are those of `Evaluation.results`."""
+def decide(
+    results: Mapping[str, Any], thresholds: Thresholds | None = None, *, is_judged: bool = False
+) -> Verdict:
+    """The verdict on `results`, which are those of `Evaluation.results`.
+
+    `is_judged` says that a judge was asked for, without whose word nothing passes.
+    """
     limits = thresholds or Thresholds()
     reasons = [*_too_few(results, limits)]
     for name in ("heldout", "cases"):
         if (measured := results.get(name)) and measured["after"]["count"]:
             reasons += _worse(name, measured["before"], measured["after"], limits)
+    if is_judged and not results.get("judge"):
+        reasons.append(Reason("not_judged", {}))
     reasons += _judged(results.get("judge"), limits)
     return Verdict(tuple(reasons))
 
@@ -159,6 +166,9 @@ _SENTENCES = {
     "cases_below": lambda: _(
         "The likeness (ROUGE-L) of its answers to accepted corrections is %(after)s, and %(least)s is asked "
         "for."
+    ),
+    "not_judged": lambda: _(
+        "A judge compares answers to accepted corrections, and there are none to be used yet."
     ),
     "judge_prefers_before": lambda: _(
         "The judge prefers it in a share of %(rate)s of the cases (95%% interval %(low)s to %(high)s), and "

@@ -1,6 +1,7 @@
 """Data sets come into being: from a file, or from what people said of answers. Nothing is half stored."""
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from feedback import export
-from llmsite.core.errors import DatabaseAway, InvalidInput
+from llmsite.core.errors import DatabaseAway, DatasetUnreadable, InvalidInput
 from training import reading, storage, versions
 from training.formats.problems import BadRow
 from training.formats.shapes import SHAPES
@@ -21,6 +22,7 @@ from training.problems import Problem
 from training.reading import Reading
 from training.report import Facts
 from training.rows import Row, content_of
+from training.storage import Draft
 from training.tokens import tokenizer_file
 from training.versions import LEAST_ROWS, Imported, PeopleChanged, Person, Rows
 
@@ -72,15 +74,10 @@ def import_file(
         if read.bad and not leave_out_bad:
             raise reading.refusal_of(read)
         _require_rows(read.facts)
-        origin: dict[str, Any] = {
-            "source": "file",
-            "file": shown_name(name),
-            "format": kind,
-            "shape": read.shape,
-        }
-        origin |= {"mapping": read.mapping, "left_out": _left_out(read)}
-        values = {"layout": read.layout, "origin": origin, "report": versions.report_on(read.facts)}
-        return _again(lambda: versions.store(draft, title, user, values=values, people=_people_of(read)))
+        origin = {"source": "file", "file": shown_name(name), "format": kind, "shape": read.shape}
+        return _again(
+            lambda: _from_file(read, draft, title, user, origin=origin, leave_out_bad=leave_out_bad)
+        )
 
 
 def look_at(path: Path, name: str, *, columns: Mapping[str, str] | None = None) -> Preview:
@@ -102,24 +99,73 @@ def look_at(path: Path, name: str, *, columns: Mapping[str, str] | None = None) 
     )
 
 
-def _left_out(read: Reading) -> dict[str, Any]:
-    return {"rows": read.bad, "first": [problem.as_dict() for problem in read.problems]}
+def _from_file(
+    read: Reading, draft: Draft, title: str, user: User | None, *, origin: dict[str, Any], leave_out_bad: bool
+) -> Imported:
+    """The rows of the draft, without those whose people do not allow it: these are as bad as others."""
+    people, unwilling = _people_of(read)
+    problems = [Problem("unwilling", read.facts.lines[number]) for number in sorted(unwilling)]
+    if problems and not leave_out_bad:
+        raise DatasetUnreadable(reason=Problem.several(problems, len(problems)), field="file")
+    first = [problem.as_dict() for problem in [*read.problems, *problems][: reading.NAMED_PROBLEMS]]
+    origin = origin | {"mapping": read.mapping}
+    origin["left_out"] = {"rows": read.bad + len(problems), "first": first}
+    values = {"layout": read.layout, "origin": origin}
+    if not unwilling:
+        values["report"] = versions.report_on(read.facts)
+        return versions.store(draft, title, user, values=values, people=people)
+    staying: dict[int, Person] = {}
+    with versions.rows_to_store() as rows:
+        for number, line in enumerate(draft.lines()):
+            if number in unwilling:
+                continue
+            if number in people:
+                staying[rows.facts.count] = people[number]
+            rows.add(json.loads(line), line=read.facts.lines[number])
+        _require_rows(rows.facts)
+        values["report"] = versions.report_on(rows.facts)
+        return versions.store(rows.draft, title, user, values=values, people=staying)
 
 
-def _people_of(read: Reading) -> dict[int, Person]:
-    """Rows that are known from accepted feedback: an export that comes back names the people in it again."""
-    kinds = {Layout.SFT: export.ExportFormat.SFT, Layout.PREFERENCE: export.ExportFormat.DPO}
-    wanted = kinds.get(Layout(read.layout))
-    if wanted is None:
-        return {}
+def _people_of(read: Reading) -> tuple[dict[int, Person], set[int]]:
+    """Whose rows these are, as an export that comes back has them; and those whose people do not allow it.
+
+    Rows are told by what is in them. Where several people said the same, each has one of them, whoever allows
+    training first; the last of them has what is left.
+    """
+    if read.layout == Layout.TEXT:
+        return {}, set()
     numbers: dict[bytes, list[int]] = {}
     for number, content in enumerate(read.facts.contents):
         numbers.setdefault(content, []).append(number)
-    found = {}
-    for row, person in _feedback_rows(wanted):
-        for number in numbers.get(content_of(row), ()) if isinstance(row, dict) else ():
-            found[number] = person
-    return found
+    willing, unwilling = _known_people(export.ExportFormat(read.layout), numbers.keys())
+    found: dict[int, Person] = {}
+    refused: set[int] = set()
+    for content, known in numbers.items():
+        allow = willing.get(content, [])
+        persons = allow + unwilling.get(content, [])
+        for at, number in enumerate(known if persons else ()):
+            found[number] = persons[min(at, len(persons) - 1)]
+            if at >= len(allow) and len(allow) < len(persons):
+                refused.add(number)
+    return found, refused
+
+
+def _known_people(
+    wanted: export.ExportFormat, contents: Set[bytes]
+) -> tuple[dict[bytes, list[Person]], dict[bytes, list[Person]]]:
+    """Who is known to have said any of these: those who allow training on it, and the others."""
+    allowing = User.objects.filter(is_active=True, training_consent_at__isnull=False)
+    allow = set(allowing.values_list("pk", flat=True))
+    willing: dict[bytes, list[Person]] = {}
+    unwilling: dict[bytes, list[Person]] = {}
+    for feedback, data in export.known(wanted):
+        is_willing = feedback.consented_at is not None and feedback.user_id in allow
+        for row in _converted(wanted, data):
+            if isinstance(row, dict) and (content := content_of(row)) in contents:
+                side = willing if is_willing else unwilling
+                side.setdefault(content, []).append(Person(feedback.pk, feedback.user_id))
+    return willing, unwilling
 
 
 # --- From feedback ----------------------------------------------------------------------------------
@@ -165,17 +211,20 @@ def _from_feedback(rows: Rows, wanted: str, title: str, user: User | None) -> Im
 
 def _feedback_rows(wanted: export.ExportFormat) -> Iterator[tuple[Row | BadRow, Person]]:
     """The rows of an export as they are kept, or what is wrong with them. Closed accounts teach nothing."""
-    shape = next(shape for shape in SHAPES if shape.name == _SHAPES[wanted])
     closed = set(User.objects.filter(is_active=False).values_list("pk", flat=True))
     for exported in export.rows(wanted):
         if exported.user_id in closed:
             continue
         person = Person(exported.feedback_id, exported.user_id)
-        try:
-            for row in list(shape.convert(exported.data)):
-                yield row, person
-        except BadRow as error:
-            yield error, person
+        yield from ((row, person) for row in _converted(wanted, exported.data))
+
+
+def _converted(wanted: export.ExportFormat, data: dict[str, Any]) -> list[Row | BadRow]:
+    shape = next(shape for shape in SHAPES if shape.name == _SHAPES[wanted])
+    try:
+        return list(shape.convert(data))
+    except BadRow as error:
+        return [error]
 
 
 _SHAPES = {

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 
@@ -50,19 +51,31 @@ class Opinion:
 
 
 def preferences(
-    cases: Iterable[Case], *, model: str, user: User, should_stop: Callable[[], bool] = lambda: False
+    cases: Iterable[Case],
+    *,
+    model: str,
+    user: User,
+    conversation: UUID,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Opinion]:
     """The judge's opinion of each case, in their order; shorter where it is to stop.
+
+    It is asked in a conversation with the id `conversation`, by which `forget` finds what a kill has left.
 
     Raises the SiteError that kept the judge from answering.
     """
     # Each question is a beginning of its own in it. They are other people's words, which are not to stay
     # among the chats of who evaluates.
-    conversation = Conversation.objects.create(owner=user, is_listed=False)
+    asked_in = Conversation.objects.create(pk=conversation, owner=user, is_listed=False)
     try:
-        return async_to_sync(_preferences)(list(cases), model, conversation, should_stop)
+        return async_to_sync(_preferences)(list(cases), model, asked_in, should_stop)
     finally:
-        conversation.delete()
+        forget([conversation])
+
+
+def forget(conversations: Iterable[UUID | None]) -> None:
+    """Delete what was asked in them, with what was answered."""
+    Conversation.objects.filter(pk__in=list(conversations)).delete()
 
 
 async def _preferences(

@@ -7,7 +7,7 @@ lost its worker, and is queued again; the next one goes on from the last checkpo
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import structlog
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
@@ -24,13 +24,15 @@ from inference.adapter_files import AdapterRefused
 from inference.adapters import publish
 from inference.engine.base_model import base_model, weights_folder
 from inference.engine.runner import EngineError
+from inference.models import Adapter
 from llmsite.core.disk import telling_when_full
 from llmsite.core.errors import DatasetDamaged, DiskFull
 from llmsite.core.logs import request_id
 from training import examination
 from training.failures import sentence
+from training.lineage import people_in
 from training.models import DatasetVersion, Metric, RunStatus, TrainingRun
-from training.process import ChildEnd, Event, remove, run_child, take_back, write_job
+from training.process import WORK, ChildEnd, Event, remove, run_child, take_back, write_job
 from training.promotion import withdraw
 from training.storage import checked_path
 
@@ -41,7 +43,9 @@ BEAT_SECONDS = 1.0
 SILENCE_SECONDS = 15.0
 """After so long without a beat a run's worker is taken for dead."""
 MOST_TRIES = 4
-"""How often a run is begun whose worker or whose child is killed."""
+"""How often a run is begun from the same checkpoint whose worker or whose child is killed."""
+DATABASE_SECONDS = 60.0
+"""How long what a child says waits for a database that is away, such as one that is started again."""
 LAST_STEP_SECONDS = 20.0
 """What a child may take to end its step and to keep a checkpoint, when this worker is to stop."""
 ADAPTER = "adapter"
@@ -82,6 +86,8 @@ class Lane:
                 close_old_connections()
                 self.reap()
                 worked = self.run_next() or (self._only is None and self.evaluate_next())
+                if not worked:
+                    sweep()  # Who calls a run off that waits may be on another machine.
             except Exception as error:
                 log.warning("trainer_round_failed", error=type(error).__name__, exc_info=True)
                 close_old_connections()
@@ -147,6 +153,8 @@ def sweep() -> int:
     """Remove the folders of runs that have ended, or are gone; returns how many."""
     root = Path(settings.TRAINING_ROOT)
     folders = {path.name: path for path in root.glob("run-*")} if root.is_dir() else {}
+    if not folders:
+        return 0
     open_runs = TrainingRun.objects.filter(status__in=(RunStatus.QUEUED, RunStatus.RUNNING))
     for pk in open_runs.values_list("pk", flat=True):
         folders.pop(f"run-{pk}", None)
@@ -168,12 +176,25 @@ def _take_from_the_dead(run: TrainingRun) -> bool:
 
 
 def _end(rows: QuerySet[TrainingRun], run: TrainingRun, status: RunStatus, **values: Any) -> bool:
-    """Whether the run has ended with this; what it kept to go on from is removed then."""
-    ended = bool(rows.update(status=status, ended_at=timezone.now(), **values))
+    """Whether the run has ended without success; what it kept to go on from is removed then."""
+    with transaction.atomic():
+        ended = bool(rows.update(status=status, ended_at=timezone.now(), **values))
+        if ended:
+            # A worker that died just before its run's end has published one.
+            withdraw(Adapter.objects.filter(run=run.pk), because=_why(values))
     if ended:
-        remove(folder_of(run))
-        log.info("run_ended", run=str(run.pk), status=status.value, code=values.get("error_code", ""))
+        _tidy_up(run, status, values.get("error_code", ""))
     return ended
+
+
+def _tidy_up(run: TrainingRun, status: RunStatus, code: str = "") -> None:
+    remove(folder_of(run))
+    log.info("run_ended", run=str(run.pk), status=status.value, code=code)
+
+
+def _why(values: Mapping[str, Any]) -> str:
+    code = values.get("error_code")
+    return sentence(code, values.get("error_data")) if code else "Its run was called off."
 
 
 # --- One run -----------------------------------------------------------------------------------------
@@ -229,6 +250,8 @@ class _Work:
         version = DatasetVersion.objects.get(pk=self.run.version_id)
         if version.withdrawn_at is not None:
             raise RunFailed("withdrawn")
+        if people_in(version).unwilling:
+            raise RunFailed("unwilling")
         weights = self._weights()
         try:
             rows = checked_path(version)
@@ -274,6 +297,19 @@ class _Work:
         return LAST_STEP_SECONDS if self._stopping.is_set() else None
 
     def _hear(self, event: Event) -> None:
+        deadline = time.monotonic() + DATABASE_SECONDS
+        while True:
+            try:
+                self._note(event)
+                return
+            except (OperationalError, InterfaceError) as error:
+                if time.monotonic() >= deadline or self._stopping.wait(POLL_SECONDS):
+                    raise
+                log.warning("database_away", run=str(self.run.pk), error=type(error).__name__)
+                close_old_connections()
+
+    def _note(self, event: Event) -> None:
+        """Twice is as good as once."""
         step = event.get("step")
         if not isinstance(step, int):
             return
@@ -281,6 +317,10 @@ class _Work:
             self._change(step=step, total_steps=int(event["total_steps"]))
         elif event["event"] == "step":
             self._change(step=step)
+        elif event["event"] == "checkpoint":
+            # It has come further, so the falls until here do not count any more.
+            self._change(step=step, tries=0)
+            self.run.tries = 0
         elif event["event"] == "metric":
             self._keep(step, {name: _number(event[name]) for name in MEASURED if name in event})
 
@@ -308,11 +348,11 @@ class _Work:
             raise RunFailed(end.code, **end.data)
 
     def _succeed(self, data: Event) -> None:
-        adapter_folder = self._folder / ADAPTER
+        adapter_folder = self._folder / WORK / ADAPTER
         take_back(adapter_folder)
         self._change(step=int(data["steps"]))
         try:
-            adapter = publish(
+            publish(
                 adapter_folder,
                 base_model=self.run.base_model,
                 base_sha256=self.run.base_sha256,
@@ -322,12 +362,23 @@ class _Work:
             raise RunFailed("adapter_refused", detail=str(error)) from error
         except DiskFull as error:
             raise RunFailed("disk_full") from error
-        if DatasetVersion.objects.usable().filter(pk=self.run.version_id).exists():
-            _end(self.own(), self.run, RunStatus.SUCCEEDED)
-            return
-        # Somebody in the data was erased while it was trained on.
-        withdraw([adapter], because=sentence("withdrawn"))
-        raise RunFailed("withdrawn")
+        if not self._end_well():
+            # Somebody in the data was erased while it was trained on.
+            raise RunFailed("withdrawn")
+
+    def _end_well(self) -> bool:
+        """False where its data was withdrawn.
+
+        The version is locked: an erasure comes before this, or it finds the adapter and withdraws it.
+        """
+        with transaction.atomic():
+            version = DatasetVersion.objects.select_for_update().get(pk=self.run.version_id)
+            if version.withdrawn_at is not None:
+                return False
+            ended = self.own().update(status=RunStatus.SUCCEEDED, ended_at=timezone.now())
+        if ended:
+            _tidy_up(self.run, RunStatus.SUCCEEDED)
+        return True
 
     def _fail(self, code: str, data: dict[str, Any]) -> None:
         _end(self.own(), self.run, RunStatus.FAILED, error_code=code, error_data=data)
@@ -339,7 +390,9 @@ class _Work:
             return
         with suppress(Exception):
             self.own().update(
-                status=RunStatus.QUEUED, claim=None, tries=self.run.tries if counts else self.run.tries - 1
+                status=RunStatus.QUEUED,
+                claim=None,
+                tries=self.run.tries if counts else max(self.run.tries - 1, 0),
             )
 
     def _change(self, **values: Any) -> None:

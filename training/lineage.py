@@ -92,6 +92,8 @@ def _take_out(dataset: Dataset, user: User) -> dict[str, int]:
         adapters = _withdraw(going)
         if going and not dataset.versions.usable().filter(number__gt=going[0].number).exists():
             _replace(going[0], pk)
+    # Also those that an erasure before this one has withdrawn, and died.
+    promotion.remove_files(adapters_of(affected).exclude(withdrawn_at=None))
     for version in affected:
         storage.remove(version.pk)
     rows = DatasetRow.objects.filter(version__in=affected, user=user).delete()[0]

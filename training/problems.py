@@ -29,6 +29,8 @@ SENTENCES = {
     "same_answers": gettext_lazy("The chosen and the rejected answer are the same."),
     "other_prompt": gettext_lazy("“{name}” is another conversation than the chosen one."),
     "label": gettext_lazy("“{name}” says neither true nor false."),
+    "values": gettext_lazy("The values of this row are not what its columns should have."),
+    "unwilling": gettext_lazy("Whoever it comes from does not allow training on it."),
     # Of the whole file
     "no_shape": gettext_lazy(
         "No known shape has these columns: {names}. Say which of them are the prompt and the completion."

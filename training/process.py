@@ -3,7 +3,11 @@
 The child is `python -m training.child NAME`, in a process group of its own. It gets no environment but a few
 lines of ours, so no key of a provider; its standard input closes when this process is gone, however it went,
 and it ends then. What it has to say are lines of JSON on its standard output; what else is written there goes
-to `log.txt` in its folder. What it locks itself up in is in `training/child/confinement.py`.
+to a log. What it locks itself up in is in `training/child/confinement.py`.
+
+The folder of a job is the site's: `job.json` says what to do, `log.txt` is the log. `work` in it is the
+child's, and a child may leave anything there, such as links that lead out of it. So nothing is written or
+given away through a name in `work` after a child has been there.
 """
 
 import json
@@ -26,7 +30,7 @@ from django.conf import settings
 
 from llmsite.guard import signal_group
 
-JOB, LOG = "job.json", "log.txt"
+JOB, LOG, WORK = "job.json", "log.txt", "work"
 NOBODY = 65534
 ENTRY = "training.child"
 POLL_SECONDS = 0.1
@@ -79,8 +83,8 @@ def run_child(
 
     `on_event` is called with each thing it says. `should_stop` is asked ten times a second: None lets it go
     on, else it is asked to end, and killed after so many seconds. `files` are opened here, so that it reads
-    them whoever may; `reads` are folders it may read beside; it writes below `folder` only. Nothing of the
-    child is left when this returns, or raises what `on_event` or `should_stop` raised.
+    them whoever may; `reads` are folders it may read beside; it writes below WORK in `folder` only. Nothing
+    of the child is left when this returns, or raises what `on_event` or `should_stop` raised.
     """
     limits = limits or Limits.of_site()
     with _started(module, folder, files or {}, reads, limits) as process:
@@ -98,6 +102,7 @@ def _started(
         opened = {name: stack.enter_context(path.open("rb")).fileno() for name, path in files.items()}
         log = stack.enter_context(_log(folder))
         options = {
+            "job": str(folder / JOB),
             "files": opened,
             "reads": [str(path) for path in reads],
             "memory": limits.memory,
@@ -106,9 +111,9 @@ def _started(
             "nice": settings.TRAINING_NICE,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", ENTRY, module, str(folder), json.dumps(options)],
+            [sys.executable, "-m", ENTRY, module, str(folder / WORK), json.dumps(options)],
             cwd=settings.BASE_DIR,
-            env=_environment(folder),
+            env=_environment(folder / WORK),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -134,7 +139,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # Else Arrow, which a library looks at, sets aside a gigabyte of memory that is counted and never used.
+        # Else Arrow, which a library looks at, sets aside a gigabyte of memory that counts and is never used.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         # It computes as long as nobody else does, and must not keep a core by spinning while it waits.
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -145,19 +150,18 @@ def _log(folder: Path) -> Any:
     path = folder / LOG
     if path.exists() and path.stat().st_size > MOST_LOG:
         path.unlink()
-    return path.open("ab")
+    return open(path, "ab", opener=_for_the_site_alone)
 
 
 def _own_user(folder: Path, reads: Sequence[Path]) -> int | None:
     """The user that the child becomes, where this process is root and that user can do the work.
 
-    Its folder is given to that user. Nobody can become another user who is not root.
+    Its own folder is given to that user. Nobody can become another user who is not root.
     """
-    needed = [Path(sys.prefix), Path(sys.base_prefix), folder.parent, *reads]
+    needed = [Path(sys.prefix), Path(sys.base_prefix), folder, *reads]
     if os.geteuid() != 0 or not all(map(_open_to_all, needed)):
         return None
-    for path in [folder, *folder.rglob("*")]:
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    _give(folder / WORK, NOBODY)
     return NOBODY
 
 
@@ -170,8 +174,21 @@ def _open_to_all(path: Path) -> bool:
 def take_back(folder: Path) -> None:
     """Make what a child has left in `folder` the site's own again."""
     if os.geteuid() == 0:
-        for path in [folder, *folder.rglob("*")]:
-            os.chown(path, 0, 0, follow_symlinks=False)
+        _give(folder, 0)
+
+
+def _give(folder: Path, user: int) -> None:
+    for path in entries(folder):
+        os.lchown(path, user, user)
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """`folder` and all that is in it, however deep. A link is an entry and no way, also as `folder`."""
+    yield folder
+    if folder.is_symlink():
+        return
+    for place, folders, files in os.walk(folder, followlinks=False):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def total_memory() -> int:
@@ -291,18 +308,31 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def size_of(folder: Path) -> int:
     """Bytes of all files below `folder`; what goes meanwhile counts no more."""
     total = 0
-    for path in folder.rglob("*"):
+    for path in entries(folder):
         with suppress(OSError):
             total += path.lstat().st_size
     return total
 
 
 def write_job(folder: Path, data: Mapping[str, Any]) -> None:
-    """Write what the child has to do. `folder` is made where it is missing, and is nobody else's."""
+    """Write what the child has to do. `folder` is made where it is missing."""
+    make_folder(folder)
+    with open(folder / JOB, "w", opener=_for_the_site_alone) as file:
+        json.dump(data, file)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make the folder of a job where it is missing; the child's own in it."""
     # Whoever the child becomes has to come to its folder, and sees nothing on the way.
     folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / JOB).write_text(json.dumps(data))
+    folder.mkdir(mode=0o711, exist_ok=True)
+    work = folder / WORK
+    work.mkdir(mode=0o700, exist_ok=True)
+    return work
+
+
+def _for_the_site_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def remove(folder: Path) -> None:

@@ -90,10 +90,19 @@ def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = 
         )
         for live in moves.filter(status=PromotionStatus.LIVE).select_related("model", "adapter"):
             _to_base(live, user=actor, because=because)
+        # Those that no promotion has put there, too.
+        ChatModelConfig.objects.filter(adapter__in=[adapter.name for adapter in going]).update(adapter="")
         for adapter in going:
             record(AuditKind.ADAPTER_WITHDRAWN, subject=None, actor=actor, adapter=adapter.name)
             transaction.on_commit(partial(shutil.rmtree, folder_of(adapter.name), ignore_errors=True))
     return len(going)
+
+
+def remove_files(withdrawn: Iterable[Adapter]) -> None:
+    """Remove what a process that died in the middle of `withdraw` has left. Raises OSError."""
+    for adapter in withdrawn:
+        if (folder := folder_of(adapter.name)).exists():
+            shutil.rmtree(folder)
 
 
 # --- What is so at the moment ------------------------------------------------------------------------
@@ -132,7 +141,7 @@ def wanted() -> list[str]:
 def converge() -> None:
     """Take each promotion one step further, where the engine processes have spoken."""
     in_force = (PromotionStatus.LOADING, PromotionStatus.LIVE)
-    moves = Promotion.objects.filter(status__in=in_force, adapter__isnull=False)
+    moves = Promotion.objects.filter(status__in=in_force)
     for move in moves.select_related("adapter", "model"):
         if move.status == PromotionStatus.LIVE:
             _look_after(move)
@@ -142,9 +151,12 @@ def converge() -> None:
 
 def _look_after(live: Promotion) -> None:
     """Let a model be its base model alone where what it stands on is gone: better than no answer at all."""
-    assert live.adapter is not None
-    if live.adapter.withdrawn_at is not None:
+    if live.adapter is not None and live.adapter.withdrawn_at is not None:
         _to_base(live, user=None, because=_("The adapter was withdrawn."))
+        return
+    if live.model.is_served_here and live.model.adapter != _name_of(live):
+        _put_back(live)
+    if live.adapter is None:
         return
     heard = confirmed(live.adapter)
     if heard.failed and not heard.ready and not heard.waiting:
@@ -174,10 +186,26 @@ def _go_live(move: Promotion) -> bool:
         if not mine.update(status=PromotionStatus.LIVE, live_at=timezone.now()):
             transaction.set_rollback(True)
             return False
-        name = move.adapter.name if move.adapter else ""
+        name = _name_of(move)
         ChatModelConfig.objects.filter(pk=move.model_id).update(adapter=name)
     log.info("model_moved", model=move.model.alias, adapter=name)
     return True
+
+
+def _put_back(live: Promotion) -> None:
+    """Let the model's row say again what is live: somebody has saved the whole row as it was before."""
+    with transaction.atomic():
+        # Locked, so that a promotion that goes live meanwhile comes before it or after it.
+        still = Promotion.objects.select_for_update().filter(pk=live.pk, status=PromotionStatus.LIVE)
+        same = ChatModelConfig.objects.filter(pk=live.model_id, adapter=live.model.adapter)
+        if not (still.first() and same.update(adapter=_name_of(live))):
+            return
+    log.warning("model_put_back", model=live.model.alias, found=live.model.adapter, adapter=_name_of(live))
+
+
+def _name_of(move: Promotion) -> str:
+    """What the model's row says where `move` is live."""
+    return move.adapter.name if move.adapter else ""
 
 
 def _fail(move: Promotion, why: str) -> None:

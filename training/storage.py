@@ -69,6 +69,13 @@ class Draft:
         self._digest.update(line)
         self.count += 1
 
+    def lines(self) -> Iterator[bytes]:
+        """What was added so far. Raises DiskFull."""
+        with telling_when_full():
+            self._file.flush()
+        with self._path.open("rb") as lines:
+            yield from lines
+
     def keep(self, version: UUID) -> None:
         """Make it the file of a version, durably, before its row is written. Raises DiskFull."""
         folder = _folder(version)

@@ -270,6 +270,8 @@ def test_the_last_superuser_stays_one(field, client, staff):
 def test_what_a_role_may_is_changed_by_a_superuser_and_recorded(client, staff):
     group = Group.objects.get(name="curator")
     added = Permission.objects.get(codename="view_team")
+    had = group.permissions.values_list("content_type__app_label", "codename")
+    removed = sorted(f"{app}.{name}" for app, name in had)
     sign_in_client(client, staff)
     page = reverse("admin:auth_group_change", args=[group.pk])
 
@@ -278,7 +280,8 @@ def test_what_a_role_may_is_changed_by_a_superuser_and_recorded(client, staff):
     group.refresh_from_db()
     assert group.name == "curator"
     assert list(group.permissions.all()) == [added]
-    change = {"role": "curator", "granted": ["accounts.view_team"], "removed": ["accounts.curate"]}
+    change = {"role": "curator", "granted": ["accounts.view_team"], "removed": removed}
+    assert "accounts.curate" in removed
     assert events("rights_changed") == [(staff.pseudonym, None, change)]
     assert (
         client.post(reverse("admin:auth_group_delete", args=[group.pk]), {"post": "yes"}).status_code == 403

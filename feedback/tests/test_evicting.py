@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings as site_settings
+from django.db import OperationalError
 from redis.exceptions import ConnectionError as RedisAway
 
 from accounts.keys import create_key
@@ -56,6 +57,20 @@ async def test_a_good_one_stays_until_it_is_called_bad(alice):
     reply = await ask(alice)
     await rate(alice, reply, 1)
     assert (await ask(alice))["cache"] == "l1"
+    await rate(alice, reply, -1)
+    assert (await ask(alice))["cache"] is None
+
+
+async def test_what_could_not_be_taken_out_is_when_it_is_said_again(alice, monkeypatch):
+    reply = await ask(alice)
+
+    def locked(*_args, **_values):
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(EvictedAnswer.objects, "put", locked)
+        said = {"message": reply["message"], "rating": -1}
+        assert (await post(alice, "/api/feedback", said)).status_code == 503
     await rate(alice, reply, -1)
     assert (await ask(alice))["cache"] is None
 

@@ -174,6 +174,27 @@ async def test_the_newer_of_two_to_one_question_is_told(alice, curator):
     assert (await ask(alice))["text"] == "newer"
 
 
+@pytest.mark.parametrize("scope", Scope.values)
+async def test_what_gave_way_to_a_newer_one_is_told_again_when_that_goes(scope, alice, bob, curator):
+    collection = await Collection.objects.acreate(owner=alice, name="Handbook", visibility="public")
+    asker = alice if scope == Scope.AUTHOR else bob
+    said = [await given(asker, await ask(asker)) for asker in (alice, asker, asker)]
+    other = await given(alice, await ask(alice, "Who leads another lab?"))
+    told = {"scope": scope, "collection": collection, "confirmed_impersonal": True}
+    for feedback, answer in zip([*said, other], ("oldest", "older", "newer", "other"), strict=True):
+        assert await decide(feedback, curator, answer=answer, **told)
+    place = VerifiedAnswer.objects.exclude(source=other.pk)
+    assert [row.answer async for row in place.all()] == ["newer"]
+
+    assert await sync_to_async(revoke)(said[2], curator)
+    assert [(row.answer, row.source) async for row in place.all()] == [("older", said[1].pk)]
+    # Likewise where it is deleted.
+    await said[1].adelete()
+    assert [(row.answer, row.source) async for row in place.all()] == [("oldest", said[0].pk)]
+    assert await sync_to_async(revoke)(said[0], curator)
+    assert [row.answer async for row in VerifiedAnswer.objects.all()] == ["other"]
+
+
 @pytest.mark.parametrize(
     ("values", "field"),
     [

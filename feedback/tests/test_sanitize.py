@@ -1,10 +1,12 @@
 """What is kept of what people write: every word, no control character, and no tag outside of code."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.sanitize import sanitize
+from feedback.sanitize import _code_apart, sanitize
 from feedback.tests.naughty import FRAGILE, HOSTILE, NO_CHARACTERS, SCRIPT, as_read, has_markup
 from llmsite.core.errors import InvalidInput
 
@@ -82,6 +84,27 @@ def test_the_limit_counts_what_was_written():
 
 def test_line_ends_are_one_kind_and_outer_blanks_go():
     assert clean(" \r\n one\r\ntwo\rthree \n") == "one\ntwo\nthree"
+
+
+BLOCKS = re.compile(
+    r"(^ {0,3}(?:```|~~~)[^\n]*\n.*?^ {0,3}(?:```|~~~)[ \t]*$|`[^`\n]+`)", re.DOTALL | re.MULTILINE
+)
+"""What code is, in one expression, which is too slow for long texts."""
+
+
+@given(
+    st.lists(st.sampled_from(["```", "~~~", "`", "\n", "\n```\n", " ", "   ", "a", "\t", "<b>"]), max_size=30)
+)
+def test_code_is_told_from_the_rest(pieces):
+    text = "".join(pieces)
+    assert _code_apart(text) == BLOCKS.split(text)
+
+
+@pytest.mark.parametrize("line", ["```a\n", "~~~\n```a\n", "   ```\n \n```b\n"])
+def test_blocks_without_number_that_do_not_end_take_no_time(line):
+    """Each of them was once looked for to the end of the text, which here takes minutes."""
+    text = line * 100_000 + "<b>"
+    assert sanitize(text, limit=len(text)).endswith("&lt;b>")
 
 
 @given(st.text(alphabet="<>/!?ab img onx='\"=`&;l\nt{", max_size=60))

@@ -138,6 +138,16 @@ class ChatModelConfigAdmin(RecordedAdmin):
             % count
         )
 
+    # --- The page ---------------------------------------------------------------------------------
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: ChatModelConfig | None = None
+    ) -> tuple[str, ...]:
+        """Of the site's own engine the adapter is what was promoted, which no form may undo or pass by."""
+        if obj is not None and obj.is_served_here:
+            return (*self.readonly_fields, "adapter")
+        return self.readonly_fields
+
     # --- Saving -----------------------------------------------------------------------------------
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:

@@ -129,7 +129,15 @@ class ChatModelConfigForm(forms.ModelForm):
         window, longest = cleaned.get("context_window"), cleaned.get("max_tokens")
         if window and longest and longest >= window:
             self.add_error("max_tokens", gettext("An answer has to leave room in the window for a question."))
+        if cleaned.get("adapter") and self._will_be_served_here(cleaned):
+            self.add_error(
+                "adapter", gettext("This site's own engine gets its adapters by promotions alone.")
+            )
         return cleaned
+
+    def _will_be_served_here(self, cleaned: dict[str, Any]) -> bool:
+        row = ChatModelConfig(provider=cleaned.get("provider", ""), base_url=cleaned.get("base_url", ""))
+        return row.is_served_here
 
 
 class FallbackForm(forms.ModelForm):

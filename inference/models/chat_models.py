@@ -211,6 +211,11 @@ class ChatModelConfig(models.Model):
         return self.provider in KEYS and not (self.input_price or self.output_price)
 
     @property
+    def is_served_here(self) -> bool:
+        """Whether this site's own engine answers for it. Only a promotion gives it an adapter then."""
+        return self.provider == "local" and not (self.base_url or settings.LOCAL_BASE_URL)
+
+    @property
     def upstream_model(self) -> str:
         """What the provider is asked for: a server names a loaded adapter like a model."""
         return self.adapter or self.provider_model

@@ -32,7 +32,7 @@ class VerifiedAnswerQuerySet(models.QuerySet["VerifiedAnswer"]):
 
     @transaction.atomic
     def bulk_create(self, objs: Iterable["VerifiedAnswer"], *args: Any, **kwargs: Any) -> Any:
-        created = super().bulk_create(objs, *args, **kwargs)  # type: ignore[arg-type] - of this model
+        created = super().bulk_create(objs, *args, **kwargs)  # type: ignore[arg-type]
         Version.objects.bump(Version.VERIFIED)
         return created
 

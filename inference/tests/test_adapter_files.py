@@ -102,6 +102,20 @@ def test_a_link_is_refused(folder, tmp_path):
     assert refusal(lambda: verify(folder, sealed.sha256)) == "missing"
 
 
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, MANIFEST, "README.md"])
+def test_a_pipe_is_refused_and_not_waited_at(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert refusal(lambda: seal(folder, base=BASE)) == "missing"
+
+
+def test_a_link_to_a_folder_is_refused(folder, tmp_path):
+    sealed = seal(folder, base=BASE)
+    (tmp_path / "link").symlink_to(folder)
+    assert refusal(lambda: verify(tmp_path / "link", sealed.sha256)) == "missing"
+    assert refusal(lambda: seal(tmp_path / "link", base=BASE)) == "missing"
+
+
 def test_other_weights_of_the_base_model_are_refused(folder):
     sealed = seal(folder, base=BASE)
     assert refusal(lambda: verify(folder, sealed.sha256, base_sha256="c" * 64)) == "other_base"

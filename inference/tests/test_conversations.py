@@ -280,8 +280,8 @@ def test_the_page_costs_the_same_for_few_and_many(alice, models, django_assert_n
             )
 
     # The sign-in, the conversation, the models, the lists of conversations and of collections, the messages,
-    # and what they stand on.
-    with django_assert_num_queries(7):
+    # what they stand on, and what was said of them.
+    with django_assert_num_queries(8):
         page = client.get(conversation.get_absolute_url()).content.decode()
 
     assert page.count('class="message"') == 41  # And the empty one that the script copies.

@@ -221,9 +221,13 @@ async def test_of_many_answers_half_of_the_texts_are_saved_at_a_beat(alice, mode
     rows = [await left_behind(alice, status="streaming") for _ in range(4)]
     beats, texts = [], []
     monkeypatch.setattr(live, "MANY", 3)
-    monkeypatch.setattr(
-        live, "_save", lambda answers, some: (beats.append(len(answers)), texts.append({*some})) and []
-    )
+
+    def save(answers, some):
+        beats.append(len(answers))
+        texts.append({*some})
+        return []
+
+    monkeypatch.setattr(live, "_save", save)
     answers = live.LiveAnswers()
     running = [live.LiveAnswer(row) for row in rows]
     answers._answers = {one.generation.pk: one for one in running}

@@ -159,6 +159,70 @@ def test_what_a_model_may_not_say(changed, field, text, admin_client, models, se
     assert changes() == []
 
 
+@pytest.fixture
+def own_model(settings):
+    """One that the site's own engine answers for."""
+    settings.LOCAL_BASE_URL = ""
+    return ChatModelConfig.objects.create(alias="ours", provider="local", provider_model="small")
+
+
+def test_only_a_promotion_gives_a_model_of_our_own_an_adapter(admin_client, own_model):
+    ChatModelConfig.objects.filter(pk=own_model.pk).update(adapter="small-1")
+
+    shown = admin_client.get(page(own_model))
+    answer = save(admin_client, own_model, adapter="small-2", label="Ours")
+
+    assert "adapter" not in shown.context["adminform"].form.fields
+    assert "small-1" in shown.content.decode()
+    assert answer.status_code == 302, errors(answer)
+    own_model.refresh_from_db()
+    assert (own_model.adapter, own_model.label) == ("small-1", "Ours")
+
+
+def test_a_page_that_was_opened_before_a_promotion_does_not_undo_it(admin_client, own_model):
+    sent = values(own_model, adapter="")
+    ChatModelConfig.objects.filter(pk=own_model.pk).update(adapter="small-1")
+
+    assert admin_client.post(page(own_model), sent).status_code == 302
+
+    assert ChatModelConfig.objects.get(pk=own_model.pk).adapter == "small-1"
+
+
+def test_nor_does_a_new_model_of_our_own_begin_with_one(admin_client, own_model):
+    new = ChatModelConfig(alias="another", provider="local", provider_model="small")
+
+    answer = admin_client.post(reverse("admin:inference_chatmodelconfig_add"), values(new, adapter="small-1"))
+
+    assert "adapter" in errors(answer)
+    assert not ChatModelConfig.objects.filter(alias="another").exists()
+
+
+def test_nor_one_that_comes_to_us_from_another_provider(admin_client, own_model):
+    other = ChatModelConfig.objects.create(
+        alias="theirs", provider="echo", provider_model="echo", adapter="small-1"
+    )
+
+    answer = save(admin_client, other, provider="local", adapter="small-1")
+
+    assert "adapter" in errors(answer)
+    assert save(admin_client, other, provider="local", adapter="").status_code == 302
+
+
+@pytest.mark.parametrize("has_server", [True, False])
+def test_of_another_server_an_operator_names_the_adapter(admin_client, own_model, settings, has_server):
+    settings.LOCAL_BASE_URL = "http://127.0.0.1:9/v1" if has_server else ""
+    model = (
+        own_model
+        if has_server
+        else ChatModelConfig.objects.create(alias="theirs", provider="echo", provider_model="echo")
+    )
+
+    answer = save(admin_client, model, adapter="support-2")
+
+    assert answer.status_code == 302, errors(answer)
+    assert ChatModelConfig.objects.get(pk=model.pk).adapter == "support-2"
+
+
 # --- Who answers in its place ----------------------------------------------------------------------
 
 

@@ -41,6 +41,8 @@ class GatheredValue(_Written):  # type: ignore[misc,valid-type]
     """A number of this process, at most `WRITE_SECONDS` ahead of its file."""
 
     _lock = threading.Lock()
+    _writing = threading.Lock()
+    """Held by who writes, so that whoever calls `write` finds all written when it returns."""
     _waiting: list["GatheredValue"] = []
     _writer: threading.Thread | None = None
 
@@ -62,11 +64,12 @@ class GatheredValue(_Written):  # type: ignore[misc,valid-type]
     @classmethod
     def write(cls) -> None:
         """Bring the files of this process up to date."""
-        with cls._lock:
-            waiting, cls._waiting = cls._waiting, []
-            counted = [value._take() for value in waiting]
-        for value, amount in zip(waiting, counted, strict=True):
-            super(GatheredValue, value).inc(amount)
+        with cls._writing:
+            with cls._lock:
+                waiting, cls._waiting = cls._waiting, []
+                counted = [value._take() for value in waiting]
+            for value, amount in zip(waiting, counted, strict=True):
+                super(GatheredValue, value).inc(amount)
 
     def _take(self) -> float:
         amount, self._gathered, self._waits = self._gathered, 0.0, False

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import redis
@@ -18,6 +18,7 @@ from embeddings.weights import is_on_this_machine, model_folder
 from llmsite.core.disk import FOLDERS, LEAST_FREE, free_bytes
 from llmsite.core.env import SECRET_KEY_BYTES
 from llmsite.doctor.findings import Finding, failed, ok, warning
+from training import process
 
 MEGABYTE = 10**6
 REDIS_SECONDS = 2
@@ -185,13 +186,27 @@ def look_at_disk() -> Iterator[Finding]:
 
 def look_at_limits() -> Iterator[Finding]:
     """What the children that read documents are kept from; tried in children, which takes some seconds."""
-    held = limits_in_force()
-    loose = [name for name, holds in sorted(held.items()) if not holds]
-    if loose:
-        yield warning(
-            "document limits",
-            f"This machine does not keep the readers of documents from: {', '.join(loose)}.",
-            "The other limits hold. Allow user namespaces and seccomp where documents come from strangers.",
-        )
-    else:
-        yield ok("document limits", f"All {len(held)} hold.")
+    yield _limits(
+        "document limits",
+        limits_in_force(),
+        "This machine does not keep the readers of documents from: {loose}.",
+        "The other limits hold. Allow user namespaces and seccomp where documents come from strangers.",
+    )
+
+
+def look_at_training_limits() -> Iterator[Finding]:
+    """What trainings are kept from, likewise."""
+    held = process.limits_in_force()
+    # Only root can become somebody else, and the site should not run as root.
+    held.pop("another user", None)
+    yield _limits(
+        "training limits",
+        held,
+        "This machine does not keep trainings from: {loose}.",
+        "The other limits hold. They need Linux with user namespaces, seccomp and Landlock.",
+    )
+
+
+def _limits(part: str, held: Mapping[str, bool], text: str, todo: str) -> Finding:
+    loose = ", ".join(name for name, holds in sorted(held.items()) if not holds)
+    return warning(part, text.format(loose=loose), todo) if loose else ok(part, f"All {len(held)} hold.")

@@ -37,6 +37,7 @@ HELD = {"network": True, "fork": True}
 def _quick(monkeypatch):
     """What children are kept from is tried where they are tested; it takes seconds."""
     monkeypatch.setattr(machine, "limits_in_force", lambda: HELD)
+    monkeypatch.setattr(machine.process, "limits_in_force", lambda: HELD)
 
 
 @pytest.fixture
@@ -77,6 +78,7 @@ class TestAWholeSite:
             "model files",
             "disk",
             "document limits",
+            "training limits",
             "model process",
             "worker",
             "trainer",
@@ -196,6 +198,12 @@ class TestWhatIsWrong:
         monkeypatch.setattr(machine, "limits_in_force", lambda: {"network": False, "fork": True})
         [found] = look("document limits", machine.look_at_limits)
         assert "from: network." in found.text
+
+    def test_limits_of_trainings_that_do_not_hold(self, look, monkeypatch):
+        held = {"network": True, "programs": False, "another user": False}
+        monkeypatch.setattr(machine.process, "limits_in_force", lambda: held)
+        [found] = look("training limits", machine.look_at_training_limits)
+        assert "trainings from: programs." in found.text
 
     def test_an_encoder_that_does_not_load(self, look, settings):
         def fail():

@@ -18,6 +18,7 @@ from inference.models import ChatModelConfig
 from inference.tests.doors import post
 from inference.tests.engine.fakes import ScriptedRunner, saying
 from inference.tests.engine.serving import scripted_model
+from inference.tests.waiting import until
 from llmsite.core import logs
 from llmsite.core.logs import escaped, logging_config, read_request_id, request_id, shortened
 from llmsite.core.worker import Worker
@@ -87,6 +88,7 @@ class TestTheIdOfARequest:
         )
 
         assert answer.status_code == 200, answer.content
+        await until(lambda: lines.named("answer"))
         [line] = lines.named("answer")
         assert line["request_id"] == ID
         [own] = [line for line in lines.named("request") if "route" in line]
@@ -98,6 +100,8 @@ class TestTheIdOfARequest:
         )
 
         assert answer.status_code == 200, answer.content
+        # The model process writes its line a moment after its answer has gone.
+        await until(lambda: [line for line in lines.named("request") if "path" in line])
         [line] = [line for line in lines.named("request") if "path" in line]
         assert (line["path"], line["status"], line["request_id"]) == ("/v1/embeddings", 200, ID)
 
@@ -113,6 +117,7 @@ class TestTheIdOfARequest:
             tasks.does.clear()
 
         assert ended.how == "done"
+        async_to_sync(until)(lambda: lines.named("request"))
         [task] = lines.named("task_run")
         [asked] = lines.named("request")
         assert task["request_id"] == asked["request_id"] == ID

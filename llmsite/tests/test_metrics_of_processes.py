@@ -170,6 +170,7 @@ class TestTheSupervisorsFolder:
             assert os.listdir(folder) == []
             assert os.stat(folder).st_mode & 0o777 == 0o700
         assert not os.path.exists(folder)
+        assert METRICS_FOLDER not in os.environ
 
     def test_one_that_was_named_stays(self, monkeypatch, tmp_path):
         monkeypatch.setenv(METRICS_FOLDER, str(tmp_path))

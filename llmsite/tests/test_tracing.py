@@ -24,6 +24,7 @@ from inference.tests.doors import post
 from inference.tests.engine.fakes import ScriptedRunner, saying
 from inference.tests.engine.serving import scripted_model
 from inference.tests.standin import Answer
+from inference.tests.waiting import until
 from llmsite.core import tracing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled")]
@@ -174,6 +175,8 @@ async def test_the_model_process_goes_on_with_the_trace(alice, settings, spans):
         answer = await post(alice, "/api/predict", {"prompt": "Hello"})
         assert answer.status_code == 200, answer.content
         await post(alice, "/api/embed", {"input": "A fox"})
+        # The served end of a call is told a moment after its answer has come.
+        await until(lambda: spans.named("POST /v1/chat/completions"))
 
     [call], [served_call] = spans.named("chat scripted"), spans.named("POST /v1/chat/completions")
     assert served_call.parent.span_id == call.context.span_id

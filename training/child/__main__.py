@@ -41,7 +41,7 @@ def _job(folder: Path, options: dict[str, Any]) -> Job:
     os.dup2(2, 1)
     os.chdir(folder)
     files = {name: os.fdopen(number, "rb") for name, number in options["files"].items()}
-    return Job(folder, json.loads((folder / "job.json").read_bytes()), files, output)
+    return Job(folder, json.loads(Path(options["job"]).read_bytes()), files, output)
 
 
 def _do(name: str, job: Job, options: dict[str, Any]) -> None:

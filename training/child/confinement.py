@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("training", "feedback", "inference", "llmsite", "embeddings", "accounts")
 """Folders of the site that hold nothing but code."""
 
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+ACCELERATORS = ("nvidia*", "dri", "kfd")
+"""Names of devices, of NVIDIA and of AMD."""
+
 SIGTERM, SIGKILL = 15, 9
 PARENT_DEATH_SIGNAL, NO_NEW_PRIVILEGES, SET_SECCOMP, MODE_FILTER = 1, 38, 22, 2
 NEW_USER, NEW_NET, NEW_IPC = 0x10000000, 0x40000000, 0x08000000
@@ -62,13 +66,25 @@ class Confinement:
         _filter_calls(libc)
 
     def _readable(self) -> list[Path]:
-        system = [*map(Path, ("/usr", "/lib", "/lib64", "/proc", "/sys", "/dev", "/etc/ld.so.cache"))]
+        system = [*map(Path, ("/usr", "/lib", "/lib64", "/proc", "/sys", "/etc/ld.so.cache"))]
         system += [Path("/etc/localtime"), Path("/etc/passwd"), Path("/etc/nsswitch.conf")]
         python = [Path(sys.prefix), Path(sys.base_prefix)]
-        return [*system, *python, *(ROOT / name for name in CODE), *map(_whole, self.reads)]
+        return [
+            *system,
+            *map(Path, DEVICES),
+            *self._accelerator(),
+            *python,
+            *(ROOT / name for name in CODE),
+            *map(_whole, self.reads),
+        ]
 
     def _writable(self) -> list[Path]:
-        return [self.folder, Path("/dev/null"), *([Path("/dev")] if self.device != "cpu" else [])]
+        return [self.folder, Path("/dev/null"), *self._accelerator()]
+
+    def _accelerator(self) -> list[Path]:
+        if self.device == "cpu":
+            return []
+        return [path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern)]
 
 
 def _whole(folder: Path) -> Path:

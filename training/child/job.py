@@ -23,7 +23,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`folder` is the working folder, and the only one that can be written to; `data` is its job.json."""
+    """`folder` is the working folder, and the only one that can be written to; `data` says what to do."""
 
     folder: Path
     data: dict[str, Any]

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ def run(job: Job) -> dict[str, Any]:
         "die": _die,
         "babble": _babble,
         "read": _read,
+        "links": _leave_links,
     }[str(job.data["task"])](job)
 
 
@@ -40,6 +42,7 @@ def _refusals(job: Job) -> dict[str, Any]:
             "the parent’s secrets": _is_refused(lambda: os.open(environ, os.O_RDONLY)),
             "writing files": _is_refused(lambda: os.open(f"{secret}.new", os.O_WRONLY | os.O_CREAT)),
             "removing files": _is_refused(lambda: os.unlink(f"{secret}.secret")),
+            "devices": _is_refused(lambda: os.open("/dev/full", os.O_RDONLY)),
             "programs": _is_refused(lambda: subprocess.run(["/bin/true"], check=True)),
             "processes": _is_refused(_fork),
             "signals": _is_refused(lambda: os.kill(os.getppid(), 0)),
@@ -117,6 +120,15 @@ def _babble(job: Job) -> dict[str, Any]:
         os.write(job.output, line + b"\n")
     job.tell("heard", number=float("nan"))
     return {"said": "all"}
+
+
+def _leave_links(job: Job) -> dict[str, Any]:
+    """What would lead the parent out of the folder, were it to look for something of its own there."""
+    for name in ("job.json", "log.txt"):
+        Path(name).unlink(missing_ok=True)
+        Path(name).symlink_to(Path(job.data["outside"]) / name)
+    sys.stderr.write("what the child chooses\n")
+    return {}
 
 
 def _read(job: Job) -> dict[str, Any]:

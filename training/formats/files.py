@@ -7,7 +7,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
@@ -47,12 +47,17 @@ class Broken:
 Read = Iterator[Record | Broken]
 
 
-def records(kind: str, data: bytes) -> Read:
-    """What is in a file of `kind`: "json", "jsonl", "csv", "txt" or "parquet". Raises Unreadable."""
+def records(kind: str, data: bytes, *, known: Set[str]) -> Read:
+    """What is in a file of `kind`: "json", "jsonl", "csv", "txt" or "parquet". Raises Unreadable.
+
+    Where columns can be read one by one, those that are not `known` by their names in lower case are not: in
+    a record they are None.
+    """
     if kind != "parquet" and data.count(b"\n") > MOST_LINES:
         raise Unreadable("too_many_lines", line=MOST_LINES + 1, limit=MOST_LINES)
     count = 0
-    for count, record in enumerate(READERS[kind](data), start=1):
+    found = _parquet(data, known) if kind == "parquet" else READERS[kind](data)
+    for count, record in enumerate(found, start=1):
         if count > MOST_ROWS:
             raise Unreadable("too_many_rows", line=record.line, limit=MOST_ROWS)
         yield record
@@ -218,7 +223,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 # --- Parquet ---------------------------------------------------------------------------------------
 
 
-def _parquet(data: bytes) -> Read:
+def _parquet(data: bytes, known: Set[str]) -> Read:
     """No column is ever unpickled: there are values of Arrow's own types only."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -231,10 +236,15 @@ def _parquet(data: bytes) -> Read:
         groups = [file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups)]
         if sum(groups) > MOST_UNPACKED:
             raise Unreadable("too_large")
-        for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
+        names = file.schema_arrow.names
+        wanted = [name for name in names if name.strip().lower() in known]
+        if not wanted and file.metadata.num_rows:
+            yield Record(1, dict.fromkeys(names))
+            return
+        for batch in file.iter_batches(batch_size=BATCH, columns=wanted, use_threads=False):
             for found in batch.to_pylist():
                 number += 1
-                yield _item(number, found, 0)
+                yield _item(number, dict.fromkeys(names) | found, 0)
     except MemoryError:
         raise  # Arrow's own is one of its other errors, too.
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -246,5 +256,4 @@ READERS: dict[str, Callable[[bytes], Read]] = {
     "jsonl": _json_lines,
     "csv": _csv,
     "txt": _text,
-    "parquet": _parquet,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from training.formats.files import Broken, Read, Record, records
 from training.formats.problems import BadRow, Unreadable
-from training.formats.shapes import Shape, detect, mapping_of, renamed
+from training.formats.shapes import Shape, detect, known_columns, mapping_of, renamed
 from training.rows import Row
 
 SAMPLE = 50
@@ -33,7 +33,7 @@ class Good:
 
 def read(kind: str, data: bytes, *, columns: Mapping[str, str]) -> Iterator[Head | Good | Broken]:
     """Raises Unreadable where nothing is known of the file, or of what is behind a place in it."""
-    found = _named(records(kind, data), columns)
+    found = _named(records(kind, data, known=known_columns(columns)), columns)
     first = list(islice(found, SAMPLE))
     sample = [record.data for record in first if isinstance(record, Record)]
     shape = detect(sample)
@@ -69,5 +69,10 @@ def _rows(shape: Shape, record: Record | Broken) -> Iterator[Good | Broken]:
         rows = list(shape.convert(record.data))
     except BadRow as error:
         yield Broken(record.line, error.code, error.data)
+    except MemoryError:
+        raise
+    except Exception:
+        # Nobody thought of such values; the rows behind it may be right.
+        yield Broken(record.line, "values")
     else:
         yield from (Good(record.line, row) for row in rows)

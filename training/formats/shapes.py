@@ -47,6 +47,13 @@ def detect(sample: Sequence[Record]) -> Shape | None:
     return next((shape for shape in SHAPES if shape.fits(names, first)), None)
 
 
+def known_columns(columns: Mapping[str, str]) -> set[str]:
+    """The names, in lower case, that any shape knows, and those that `columns` names otherwise."""
+    needed = {name for shape in SHAPES for names in shape.needs for name in names}
+    told = {name for shape in SHAPES for name in shape.roles}
+    return needed | told | {theirs.strip().lower() for theirs in columns.values()}
+
+
 def mapping_of(shape: Shape, names: Sequence[str]) -> dict[str, str]:
     """What becomes of each column; "left_out" of those that the shape does not know."""
     return {name: shape.roles.get(name, "left_out") for name in names}
@@ -102,7 +109,10 @@ def _said(value: object, name: str) -> str:
 def _instruction(record: Record) -> list[Turn]:
     """Alpaca: what was said before, then the instruction with its input."""
     turns = _system(record)
-    for at, pair in enumerate(record.get("history") or ()):
+    history = record.get("history") or []
+    if not isinstance(history, list | tuple):
+        raise BadRow("history", name="history")
+    for at, pair in enumerate(history):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise BadRow("history", name=f"history[{at}]")
         asked, said = (required_text(text, f"history[{at}]") for text in pair)

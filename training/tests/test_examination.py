@@ -1,25 +1,28 @@
 """Evaluations as the trainer's process makes them: whose they are, what is kept, and how they may end."""
 
 import json
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
 from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connections
 from django.utils import timezone
 
 from feedback.models import Example, ExampleKind
 from feedback.tests.making import make_answer, make_feedback
 from inference import adapters
-from inference.models import Adapter
+from inference.models import Adapter, Conversation, Message
 from inference.providers import scripted
 from inference.providers.scripted import Script
-from training import examination
+from training import examination, judge
 from training.evaluation import ask_for, failure_sentence, state_of
 from training.examination import MOST_TRIES, SILENCE, claim_next, make, sweep
 from training.models import Evaluation, EvaluationAnswer, RunStatus, TrainingRun
-from training.process import ChildEnd
+from training.process import WORK, ChildEnd
 from training.promotion import withdraw
 from training.rows import read_file
 from training.tests import running, tiny
@@ -74,8 +77,8 @@ class Child:
         assert module == "evaluate"
         self.folder = folder
         self.job = json.loads((folder / "job.json").read_text())
-        self.rows = {name: list(read_file(folder / f"{name}.jsonl")) for name in ("heldout", "cases")}
-        self.files = sorted(path.name for path in (folder / "adapter").iterdir())
+        self.rows = {name: list(read_file(folder / WORK / f"{name}.jsonl")) for name in ("heldout", "cases")}
+        self.files = sorted(path.name for path in (folder / WORK / "adapter").iterdir())
         self.reads = reads
         if should_stop() is not None:
             return ChildEnd("stopped")
@@ -272,12 +275,37 @@ def test_what_a_dead_worker_left_is_swept(run, child, staff, settings):
     (left / "cases.jsonl").write_text("somebody's words")
     claim_next()
     assert not left.exists()
-    mine = settings.TRAINING_ROOT / f"evaluation-{asked.pk}"
+    mine = settings.TRAINING_ROOT / f"evaluation-{asked.pk}.{again(asked).claim}"
     mine.mkdir()
 
     assert sweep() == 0
 
     assert mine.exists()
+
+
+def test_who_wakes_up_too_late_removes_nothing_of_who_took_over(run, child, staff):
+    ask_for(run, user=staff)
+    one = claim_next()
+    folders = []
+
+    def another_one_takes_over():
+        Evaluation.objects.update(beat_at=timezone.now() - 2 * SILENCE)
+        folders.append(child.folder)
+        child.meanwhile = lambda: folders.append(child.folder) or late()
+        make(claim_next())
+
+    def late():
+        with pytest.raises(examination._Lost):
+            examination._Work(one, lambda: None).change(beat_at=timezone.now())
+        with examination._job_folder(one):
+            pass
+        assert folders[1].exists()
+
+    child.meanwhile = another_one_takes_over
+    make(one)
+
+    assert len(set(folders)) == 2
+    assert not any(folder.exists() for folder in folders)
 
 
 # --- How it may fail -----------------------------------------------------------------------------------
@@ -412,6 +440,79 @@ def test_nobody_pays_a_judge_whose_asker_is_gone(run, child, staff, corrected, m
     assert evaluation.error_code == "nobody_pays"
     assert failure_sentence(evaluation)
     assert not scripted.calls
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_judge_that_has_nothing_to_judge_keeps_the_model_back(run, child, staff, corrected, bob, models):
+    corrected()
+    asked = ask_for(run, user=staff, judge="scripted")
+    bob.training_consent_at = None
+    bob.save()
+
+    evaluation = made(asked)
+
+    assert evaluation.passed is False
+    assert [reason["code"] for reason in evaluation.reasons] == ["not_judged"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_what_a_killed_worker_asked_the_judge_is_forgotten(
+    run, child, staff, corrected, models, monkeypatch, has_ended
+):
+    corrected("Somebody's question?")
+    other = Conversation.objects.create(owner=staff)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        # Neither what follows the answers nor the end of the conversation is reached.
+        patch.setattr(judge, "forget", lambda _: None)
+        patch.setattr(judge, "opinion", kill)
+        scripted.play(Script(pieces=("A",)), Script(pieces=("B",)))
+        with pytest.raises(Killed):
+            made(ask_for(run, user=staff, judge="scripted"))
+    assert Message.objects.filter(conversation__owner=staff).exists()
+
+    long_ago = timezone.now() - SILENCE - timedelta(seconds=1)
+    Evaluation.objects.update(beat_at=long_ago, ended_at=timezone.now() if has_ended else None)
+    claim_next()
+
+    assert [row.pk for row in Conversation.objects.filter(owner=staff)] == [other.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_case_that_is_deleted_as_its_answer_is_written_spoils_nothing(
+    run, child, staff, corrected, monkeypatch
+):
+    example = corrected()
+    write = EvaluationAnswer.objects.bulk_create
+
+    def delete():
+        try:
+            # Refused where it has looked for answers before there was one, and is done again by who wants it.
+            with suppress(IntegrityError):
+                Example.objects.filter(pk=example.pk).delete()
+        finally:
+            connections.close_all()
+
+    deletion = threading.Thread(target=delete)
+
+    def write_later(rows):
+        deletion.start()
+        # It waits for the end of what is being written.
+        deletion.join(1)
+        return write(rows)
+
+    monkeypatch.setattr(EvaluationAnswer.objects, "bulk_create", write_later)
+    evaluation = made(ask_for(run, user=staff))
+    deletion.join()
+
+    assert (evaluation.error_code, evaluation.passed) == ("", True)
 
 
 # --- From a terminal -----------------------------------------------------------------------------------

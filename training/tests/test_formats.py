@@ -1,10 +1,11 @@
 """The matrix of formats and shapes, each with a small file of its own, and what is wrong with rows."""
 
+import io
 import json
 
 import pytest
 
-from training.formats import files
+from training.formats import files, shapes
 from training.formats.files import Broken
 from training.formats.problems import Unreadable
 from training.formats.reader import Good, Head, read
@@ -226,6 +227,23 @@ class TestParquet:
         with pytest.raises(Unreadable, match="damaged"):
             list(read("parquet", data, columns={}))
 
+    def test_values_of_other_columns_that_cannot_be_had_do_no_harm(self):
+        """A moment in the year 1143914305 is none in Python."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        file = io.BytesIO()
+        at = pa.array([2**55, 5], pa.timestamp("ms"))
+        pq.write_table(pa.table({"At": at, "Prompt": ["a", "b"], "reply": ["b", "c"]}), file)
+        head, rows, broken = read_all("parquet", file.getvalue(), completion="Reply")
+        assert (rows, broken) == ([{"messages": chat("a", "b")}, {"messages": chat("b", "c")}], [])
+        assert head.mapping == {"at": "left_out", "prompt": "question", "completion": "answer"}
+
+    def test_columns_that_nobody_knows_are_named(self):
+        with pytest.raises(Unreadable) as refusal:
+            read_all("parquet", as_parquet([{"one": 1, "two": 2}]))
+        assert (refusal.value.code, refusal.value.data) == ("no_shape", {"names": "one, two"})
+
     def test_one_that_would_be_too_large(self, monkeypatch):
         monkeypatch.setattr(files, "MOST_UNPACKED", 10)
         with pytest.raises(Unreadable, match="too_large"):
@@ -298,10 +316,20 @@ class TestRowsThatAreNotRight:
         _, [row], _ = read_all("jsonl", json_lines([{"prompt": "a", "completion": "b", "label": label}]))
         assert row["label"] is False
 
-    @pytest.mark.parametrize("history", [["a"], [["a"]], [["a", ""]], [["a", "b", "c"]]])
+    @pytest.mark.parametrize(
+        "history", [5, True, "ab", {"x": 1}, ["a"], [["a"]], [["a", ""]], [["a", "b", "c"]]]
+    )
     def test_what_was_said_before(self, history):
         good = {"instruction": "a", "output": "b", "history": [["x", "y"]]}
         assert len(problems([good, {**good, "history": history}])) == 1
+
+    def test_values_that_nobody_thought_of(self, monkeypatch):
+        def required_text(value, name):
+            return value["never"] if value == "b" else value
+
+        monkeypatch.setattr(shapes, "required_text", required_text)
+        rows = [{"instruction": "x", "output": said} for said in "abc"]
+        assert problems(rows) == [(2, "values", {})]
 
     def test_a_label_that_is_no_rating_makes_no_rating(self):
         head, rows, _ = read_all("jsonl", json_lines([{"text": "Foxes", "label": "animals"}]))

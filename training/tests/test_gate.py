@@ -31,6 +31,14 @@ def test_what_is_no_worse_passes():
     assert decide(results(heldout={"loss": 1.0}, cases={"rouge_l": 0.9}, judge=judged(0.8))).passed
 
 
+def test_where_a_judge_was_asked_for_nothing_passes_without_it():
+    verdict = decide(results(), is_judged=True)
+
+    assert [reason.code for reason in verdict.reasons] == ["not_judged"]
+    assert "corrections" in sentence(verdict.as_rows()[0])
+    assert decide(results(judge=judged(0.8)), is_judged=True).passed
+
+
 @pytest.mark.parametrize(
     ("measured", "code"),
     [

@@ -1,5 +1,7 @@
 """The judge: asked in both orders, read strictly, paid by who asks, and forgotten."""
 
+from uuid import uuid4
+
 import pytest
 
 from accounts.models import LedgerEntry
@@ -81,7 +83,7 @@ def test_ties_count_half():
 def test_each_case_is_asked_twice_in_the_name_of_who_wants_it(alice, models):
     says("A", "B", "B", "A", "A", "A")
 
-    opinions = preferences([CASE] * 3, model="scripted", user=alice)
+    opinions = preferences([CASE] * 3, model="scripted", user=alice, conversation=uuid4())
 
     assert [one.preferred for one in opinions] == ["after", "before", "tie"]
     asked = [call.request for call in scripted.calls]
@@ -98,7 +100,7 @@ def test_each_case_is_asked_twice_in_the_name_of_who_wants_it(alice, models):
 def test_nothing_of_the_cases_stays_among_the_chats(alice, models):
     says("A", "B")
 
-    preferences([CASE], model="scripted", user=alice)
+    preferences([CASE], model="scripted", user=alice, conversation=uuid4())
 
     assert not Conversation.objects.exists()
     assert not Message.objects.exists()
@@ -111,7 +113,7 @@ def test_nothing_of_the_cases_stays_among_the_chats(alice, models):
 )
 def test_a_judge_that_fails_leaves_nothing_either(alice, models, alias, error):
     with pytest.raises(error):
-        preferences([CASE], model=alias, user=alice)
+        preferences([CASE], model=alias, user=alice, conversation=uuid4())
 
     assert not Conversation.objects.exists()
     assert not Message.objects.exists()
@@ -122,7 +124,9 @@ def test_it_stops_between_two_cases(alice, models):
     says("A", "B", "A", "B")
     asked = iter([False, True])
 
-    opinions = preferences([CASE] * 2, model="scripted", user=alice, should_stop=lambda: next(asked))
+    opinions = preferences(
+        [CASE] * 2, model="scripted", user=alice, conversation=uuid4(), should_stop=lambda: next(asked)
+    )
 
     assert len(opinions) == 1
     assert len(scripted.calls) == 2

@@ -1,20 +1,23 @@
 """A worker and its runs: who has one, what comes of it, and what is left where something dies."""
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
+from inference.adapter_files import CONFIG, WEIGHTS
 from inference.models import Adapter
 from llmsite.core.logs import request_id
 from training import failures, lane, lineage, storage
 from training.lane import MOST_TRIES, SILENCE_SECONDS, Lane, claim, folder_of, sweep
-from training.models import DatasetVersion, Metric, RunStatus, TrainingRun
-from training.process import ChildEnd
+from training.models import DatasetRow, DatasetVersion, Metric, RunStatus, TrainingRun
+from training.process import WORK, ChildEnd
 from training.starting import cancel
 from training.tests import running, tiny
 
@@ -45,7 +48,7 @@ def child(monkeypatch):
             for step in (1, 2):
                 on_event({"event": "metric", "step": step, "loss": 3.0 - step, "learning_rate": 0.1})
             on_event({"event": "metric", "step": 2, "eval_loss": 0.5})
-            tiny.make_adapter(folder / "adapter")
+            tiny.make_adapter(folder / WORK / "adapter")
             return ChildEnd("finished", data={"steps": 2})
 
     standing_in = Child()
@@ -165,7 +168,7 @@ def test_nor_does_it_end_the_run_that_another_one_has(child):
     def finishes_too_late(folder, on_event, should_stop):
         TrainingRun.objects.filter(pk=run.pk).update(status=RunStatus.QUEUED, claim=None)
         claim(TrainingRun.objects.get(pk=run.pk))
-        tiny.make_adapter(folder / "adapter")
+        tiny.make_adapter(folder / WORK / "adapter")
         return ChildEnd("finished", data={"steps": 2})
 
     child.does = finishes_too_late
@@ -271,6 +274,85 @@ def test_a_killed_child_goes_on_and_after_some_times_has_failed(child):
     assert (again(run).status, run.error_code) == (RunStatus.FAILED, "killed")
 
 
+def test_one_that_comes_further_each_time_may_fall_as_often_as_it_likes(child):
+    run = running.start()
+
+    def comes_further(folder, on_event, should_stop):
+        on_event({"event": "checkpoint", "step": again(run).step + 1})
+        return ChildEnd("failed", "killed")
+
+    child.does = comes_further
+    for step in range(1, 2 * MOST_TRIES):
+        Lane().run_next()
+        assert (again(run).status, run.step) == (RunStatus.QUEUED, step)
+
+    child.does = ends("killed")
+    for _ in range(MOST_TRIES):
+        Lane().run_next()
+    assert (again(run).status, run.error_code) == (RunStatus.FAILED, "killed")
+
+
+def test_nor_is_it_a_try_where_the_worker_is_stopped_after_a_checkpoint(child):
+    run, worker = running.start(), Lane()
+
+    def is_stopped(folder, on_event, should_stop):
+        on_event({"event": "checkpoint", "step": 1})
+        worker.stop()
+        return ChildEnd("stopped")
+
+    child.does = is_stopped
+    worker.run_next()
+
+    assert (again(run).status, run.tries) == (RunStatus.QUEUED, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_database_that_is_away_for_a_moment_is_no_fall(child, monkeypatch, error):
+    monkeypatch.setattr(lane, "POLL_SECONDS", 0)
+    run, away = running.start(), []
+    update_or_create = Metric.objects.update_or_create
+
+    def is_away(**values):
+        away.append(values["step"])
+        if away.count(2) in (1, 2):
+            raise error("the server closed the connection")
+        return update_or_create(**values)
+
+    monkeypatch.setattr(Metric.objects, "update_or_create", is_away)
+    Lane().run_next()
+
+    assert (again(run).status, run.tries, len(child.calls)) == (RunStatus.SUCCEEDED, 1, 1)
+    assert away == [0, 1, 2, 2, 2, 2]
+    assert Metric.objects.filter(run=run).count() == 3
+
+
+def test_but_it_is_not_waited_for_without_end(child, monkeypatch):
+    monkeypatch.setattr(lane, "DATABASE_SECONDS", 0)
+    run, asked = running.start(), []
+
+    def is_away(**values):
+        asked.append(values)
+        raise OperationalError("nobody listens")
+
+    monkeypatch.setattr(Metric.objects, "update_or_create", is_away)
+    Lane().run_next()
+
+    assert (again(run).status, run.tries, len(asked)) == (RunStatus.QUEUED, 1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_is_called_off_while_it_waits_leaves_no_folder(monkeypatch):
+    run, worker = running.start(), Lane()
+    folder_of(run).mkdir(parents=True)
+    cancel(run, user=None)
+
+    monkeypatch.setattr(worker, "evaluate_next", worker.stop)
+    worker.run()
+
+    assert not folder_of(run).exists()
+
+
 def test_folders_of_runs_that_are_gone_are_removed(settings):
     run, left = running.start(), settings.TRAINING_ROOT / "run-01900000-0000-7000-8000-000000000000"
     for folder in (folder_of(run), left):
@@ -309,14 +391,14 @@ def test_a_worker_that_is_to_stop_gives_its_run_back(child):
     def keeps_a_checkpoint(folder, on_event, should_stop):
         worker.stop()
         assert should_stop() == lane.LAST_STEP_SECONDS
-        (folder / "checkpoints").mkdir()
+        (folder / WORK / "checkpoints").mkdir()
         return ChildEnd("stopped")
 
     child.does = keeps_a_checkpoint
     worker.run_next()
 
     assert (again(run).status, run.tries, run.claim) == (RunStatus.QUEUED, 0, None)
-    assert (folder_of(run) / "checkpoints").exists()
+    assert (folder_of(run) / WORK / "checkpoints").exists()
 
 
 # --- Refusals ---------------------------------------------------------------------------------------------
@@ -375,6 +457,16 @@ def test_a_data_set_that_was_withdrawn_is_not_trained_on(child):
     assert not child.calls
 
 
+def test_nor_is_one_whose_people_have_taken_back_what_they_allowed(child, alice):
+    run = running.start()
+    DatasetRow.objects.create(version=run.version, number=0, user=alice)
+
+    Lane().run_next()
+
+    assert again(run).error_code == "unwilling"
+    assert not child.calls
+
+
 def test_nor_does_an_adapter_go_out_whose_data_went_meanwhile(child):
     run = running.start()
 
@@ -386,6 +478,70 @@ def test_nor_does_an_adapter_go_out_whose_data_went_meanwhile(child):
     Lane().run_next()
 
     assert again(run).error_code == "withdrawn"
+    assert not Adapter.objects.servable().exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nor_one_that_is_published_while_they_are_erased(child, monkeypatch):
+    """The erasure has looked for adapters already, and is not written down yet."""
+    run = running.start()
+    withdrawn, is_ending = threading.Event(), threading.Event()
+    publish, tidy_up = lane.publish, lane._tidy_up
+
+    def erase():
+        try:
+            with transaction.atomic():
+                lineage._withdraw([run.version])
+                withdrawn.set()
+                # Nobody gets as far as to set it, because the run's end waits for this.
+                is_ending.wait(1)
+        finally:
+            connections.close_all()
+
+    def publish_meanwhile(*arguments, **options):
+        erasure.start()
+        assert withdrawn.wait(10)
+        return publish(*arguments, **options)
+
+    def tell(*arguments):
+        is_ending.set()
+        tidy_up(*arguments)
+
+    erasure = threading.Thread(target=erase)
+    monkeypatch.setattr(lane, "publish", publish_meanwhile)
+    monkeypatch.setattr(lane, "_tidy_up", tell)
+    Lane().run_next()
+    erasure.join()
+
+    assert Adapter.objects.exists()
+    assert not Adapter.objects.servable().exists()
+    assert again(run).status != RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("is_called_off", [True, False])
+def test_what_a_worker_published_before_it_died_goes_with_its_run(child, monkeypatch, is_called_off):
+    run = running.start()
+    worker = Lane(clock=iter([0, SILENCE_SECONDS]).__next__)
+
+    class Died(BaseException):
+        pass
+
+    def die(*_):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lane._Work, "_end_well", die)
+        with pytest.raises(Died):
+            Lane().run_next()
+    DatasetVersion.objects.update(withdrawn_at=timezone.now())
+    if is_called_off:
+        TrainingRun.objects.update(cancel_requested_at=timezone.now())
+    worker.reap()
+    worker.reap()
+    Lane().run_next()
+
+    assert again(run).status == (RunStatus.CANCELLED if is_called_off else RunStatus.FAILED)
+    assert Adapter.objects.exists()
     assert not Adapter.objects.servable().exists()
 
 
@@ -406,14 +562,35 @@ def test_what_the_engine_could_not_load_is_no_adapter(child):
     run = running.start()
 
     def leaves_a_pickle(folder, on_event, should_stop):
-        tiny.make_adapter(folder / "adapter")
-        (folder / "adapter" / "optimizer.pt").write_bytes(b"\x80\x04N.")
+        tiny.make_adapter(folder / WORK / "adapter")
+        (folder / WORK / "adapter" / "optimizer.pt").write_bytes(b"\x80\x04N.")
         return ChildEnd("finished", data={"steps": 2})
 
     child.does = leaves_a_pickle
     Lane().run_next()
 
     assert again(run).error_code == "adapter_refused"
+    assert not Adapter.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["", "README.md", "manifest.json"])
+@pytest.mark.parametrize("make", [lambda path, _: os.mkfifo(path), Path.symlink_to])
+def test_nor_what_leads_elsewhere(child, tmp_path, name, make):
+    run = running.start()
+    elsewhere = tiny.make_adapter(tmp_path / "elsewhere")
+
+    def leads_elsewhere(folder, on_event, should_stop):
+        place = folder / WORK / "adapter"
+        if name:
+            tiny.make_adapter(place)
+        make(place / name, elsewhere / name)
+        return ChildEnd("finished", data={"steps": 2})
+
+    child.does = leads_elsewhere
+    Lane().run_next()
+
+    assert again(run).error_code == "adapter_refused"
+    assert sorted(path.name for path in elsewhere.iterdir()) == [CONFIG, WEIGHTS]
     assert not Adapter.objects.exists()
 
 

@@ -16,7 +16,7 @@ from feedback.models import Example, ExampleKind, Feedback, ReviewStatus, Scope
 from feedback.tests.making import make_answer, make_feedback
 from inference.models import Adapter
 from llmsite.core.errors import DatabaseAway, DiskFull, ErasureUnfinished
-from training import lineage, storage
+from training import lineage, promotion, storage
 from training.importing import from_feedback
 from training.models import Dataset, DatasetRow, DatasetVersion, RunStatus, TrainingRun
 from training.rows import read_rows
@@ -194,6 +194,60 @@ class TestFromFeedback:
         assert list(rows) == [(1, people[0].pk), (2, people[1].pk), (3, people[2].pk)]
 
 
+class TestExportsThatComeBack:
+    """They are known by their words, whatever their people allow by then."""
+
+    @pytest.fixture
+    def exported(self, people):
+        """Of each kind the rows, as they are in its file."""
+        for user in people:
+            teach(user, f"Question of {user.username}?")
+        return {wanted: [row.data for row in export.rows(wanted)] for wanted in ("sft", "dpo", "kto")}
+
+    @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
+    def test_each_kind_names_its_people(self, client, people, exported, wanted):
+        assert upload(client, json_lines(exported[wanted])).status_code == 201
+        rows = DatasetRow.objects.order_by("number").values_list("number", "user")
+        assert list(rows) == [(at, user.pk) for at, user in enumerate(people)]
+
+    @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
+    @pytest.mark.parametrize(
+        "change", [{"training_consent_at": None}, {"is_active": False}], ids=["withdrawn", "closed"]
+    )
+    def test_who_allows_it_no_more_is_named_and_can_be_left_out(
+        self, client, people, exported, wanted, change
+    ):
+        User.objects.filter(pk=people[1].pk).update(**change)
+        answer = upload(client, json_lines(exported[wanted]))
+        assert answer.status_code == 422
+        assert answer.json()["error"]["message"].startswith("Line 2: Whoever it comes from")
+        assert not Dataset.objects.exists()
+
+        assert upload(client, json_lines(exported[wanted]), leave_out_bad="true").status_code == 201
+        version = DatasetVersion.objects.get()
+        assert questions(version) == ["Question of alice?", "Question of charlie?"]
+        assert version.origin["left_out"]["rows"] == 1
+        assert version.origin["left_out"]["first"][0]["code"] == "unwilling"
+        rows = DatasetRow.objects.order_by("number").values_list("number", "user")
+        assert list(rows) == [(0, people[0].pk), (1, people[2].pk)]
+
+    def test_who_did_not_allow_it_then_does_not_by_allowing_it_now(self, client, people, exported):
+        Feedback.objects.filter(user=people[0]).update(consented_at=None)
+        assert upload(client, json_lines(exported["sft"])).status_code == 422
+
+    def test_who_says_the_same_has_a_row_each(self, client, people):
+        for user in people:
+            teach(user, "The same question?")
+        exported = [row.data for row in export.rows("sft")]
+        upload(client, json_lines(exported))
+        rows = DatasetRow.objects.order_by("number").values_list("user", flat=True)
+        assert list(rows) == [user.pk for user in people]
+        User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
+        upload(client, json_lines(exported[1:]), name="Later")
+        rows = DatasetRow.objects.filter(version__dataset__name="Later").order_by("number")
+        assert list(rows.values_list("user", flat=True)) == [people[1].pk, people[2].pk]
+
+
 def files_of(root) -> list[str]:
     return sorted(path.parent.name for path in root.rglob("*.jsonl"))
 
@@ -234,6 +288,51 @@ class TestErasure:
         assert Adapter.objects.get(pk=other.pk).withdrawn_at is None
         assert TrainingRun.objects.get(pk=running.pk).cancel_requested_at is not None
         assert TrainingRun.objects.get(pk=done.pk).cancel_requested_at is None
+
+    @pytest.mark.django_db(transaction=True)
+    def test_one_that_died_before_the_files_of_adapters_were_gone_is_done_again(
+        self, version, people, monkeypatch, settings, tmp_path
+    ):
+        settings.ADAPTERS_ROOT = tmp_path / "adapters"
+        folder = settings.ADAPTERS_ROOT / make_adapter(make_run(version=version)).name
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_text("what alice wrote")
+
+        class Died(BaseException):
+            pass
+
+        def die(*_args, **_options):
+            raise Died
+
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion.shutil, "rmtree", die)
+            with pytest.raises(Died):
+                erasure.erase(people[0], actor=None)
+        assert folder.exists()
+
+        erasure.erase(User.objects.get(pk=people[0].pk), actor=None)
+        assert not folder.exists()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_files_of_adapters_that_cannot_be_removed_leave_it_unfinished(
+        self, version, people, monkeypatch, settings, tmp_path
+    ):
+        settings.ADAPTERS_ROOT = tmp_path / "adapters"
+        folder = settings.ADAPTERS_ROOT / make_adapter(make_run(version=version)).name
+        folder.mkdir(parents=True)
+
+        def refuse(*_args, ignore_errors=False):
+            if not ignore_errors:
+                raise PermissionError("not ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion.shutil, "rmtree", refuse)
+            with pytest.raises(ErasureUnfinished):
+                erasure.erase(people[0], actor=None)
+        assert DatasetRow.objects.filter(user=people[0]).exists()
+
+        erasure.erase(people[0], actor=None)
+        assert not folder.exists()
 
     def test_one_row_that_is_left_is_no_version(self, version, people, root):
         for user in people[:2]:

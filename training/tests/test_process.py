@@ -11,6 +11,7 @@ import pytest
 
 from llmsite.testing.site import ROOT
 from training import process
+from training.child.confinement import Confinement
 from training.process import ChildEnd, Limits, limits_in_force, run_child, write_job
 
 LIMITS = Limits(memory=256_000_000, disk=2_000_000, seconds=30.0)
@@ -50,6 +51,7 @@ def test_a_child_is_kept_from_everything_but_its_work():
             "the parent’s secrets",
             "writing files",
             "removing files",
+            "devices",
             "programs",
             "processes",
             "signals",
@@ -69,6 +71,60 @@ def test_it_reads_and_writes_nothing_beside_its_folder(folder, tmp_path):
     assert end.how == "finished"
     assert all(end.data["refused"].values())
     assert secret.exists()
+
+
+def test_links_in_its_folder_lead_its_parent_nowhere(folder, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("job.json", "log.txt"):
+        (outside / name).write_text("mine")
+
+    for _ in range(2):
+        assert run(folder, "links", job={"outside": str(outside)}).how == "finished"
+
+    assert [path.read_text() for path in outside.iterdir()] == ["mine", "mine"]
+    assert "what the child chooses" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_nor_does_anything_else_that_is_no_file(folder, make):
+    run(folder, "obey", should_stop=lambda: 30.0)
+    for name in ("job.json", "log.txt"):
+        make(folder / process.WORK / name)
+
+    assert run(folder, "links", job={"outside": "/nowhere"}).how == "finished"
+
+
+def test_only_what_lies_in_a_folder_is_taken_back(tmp_path, monkeypatch):
+    outside, within, linked = (tmp_path / name for name in ("outside", "within", "linked"))
+    for place in (outside, within):
+        place.mkdir()
+        (place / "file").touch()
+    for link in (within / "link", linked):
+        link.symlink_to(outside)
+    given = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "lchown", lambda path, user, group: given.append((path, user, group)))
+
+    process.take_back(within)
+    process.take_back(linked)
+
+    assert sorted(path for path, *_ in given) == [linked, within, within / "file", within / "link"]
+    assert {(user, group) for _, user, group in given} == {(0, 0)}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_of_all_devices_it_gets_the_accelerator_it_computes_on(folder, monkeypatch, device):
+    there = {"nvidia*": [Path("/dev/nvidia0"), Path("/dev/nvidiactl")], "kfd": [], "dri": [Path("/dev/dri")]}
+    monkeypatch.setattr(Path, "glob", lambda place, pattern: there[pattern])
+    own = Confinement(folder, reads=[], memory=0, disk=0, user=None, device=device)
+
+    writes = {str(path) for path in own._writable()} - {str(folder)}
+
+    accelerator = {"/dev/nvidia0", "/dev/nvidiactl", "/dev/dri"} if device == "cuda" else set()
+    assert writes == {"/dev/null"} | accelerator
+    reads = {str(path) for path in own._readable() if path.is_relative_to("/dev")}
+    assert reads == {"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"} | accelerator
 
 
 def test_it_gets_no_key_and_no_address(folder, monkeypatch):
@@ -156,7 +212,7 @@ def test_one_that_obeys_keeps_what_it_has(folder):
     end = run(folder, "obey", on_event=heard.append, should_stop=lambda: 30.0 if heard else None)
 
     assert end == ChildEnd("stopped")
-    assert (folder / "kept").exists()
+    assert (folder / process.WORK / "kept").exists()
 
 
 def test_nothing_is_left_of_it_where_the_parent_fails(folder):

@@ -179,6 +179,37 @@ def test_another_alias_of_the_same_model_moves_alone(model, staff, put_live):
     assert (behind(other), behind(model)) == (adapter.name, "")
 
 
+def test_a_row_that_was_read_before_does_not_undo_it_when_it_is_saved(model, put_live):
+    stale = ChatModelConfig.objects.get(pk=model.pk)
+    adapter = put_live(model)
+    stale.save()
+
+    converge()
+
+    assert (behind(model), states(model)) == (adapter.name, ["live"])
+
+
+def test_nor_does_it_undo_a_roll_back(model, staff, put_live):
+    put_live(model)
+    stale = ChatModelConfig.objects.get(pk=model.pk)
+    rollback(user=staff)
+    stale.save()
+
+    converge()
+
+    assert (behind(model), states(model)) == ("", ["replaced", "live"])
+
+
+def test_what_another_server_answers_with_is_not_converged(model, put_live):
+    """The model was given to another provider since: what it is asked for there is the operator's."""
+    put_live(model)
+    ChatModelConfig.objects.filter(pk=model.pk).update(provider="openai", adapter="theirs")
+
+    converge()
+
+    assert behind(model) == "theirs"
+
+
 # --- Rolling back --------------------------------------------------------------------------------------
 
 
@@ -285,6 +316,26 @@ def test_the_files_of_a_withdrawn_adapter_are_removed(
         withdraw([going], because="Somebody is gone.")
 
     assert [path.name for path in tmp_path.iterdir()] == [staying.name]
+
+
+def test_no_model_names_a_withdrawn_adapter_any_more(model, staff):
+    """Also one whose row was written by hand, without a promotion."""
+    _, adapter = make_good_run(staff)
+    ChatModelConfig.objects.filter(pk=model.pk).update(adapter=adapter.name)
+    before = Version.objects.numbers()[Version.MODELS]
+
+    withdraw([adapter], because="Somebody is gone.")
+
+    assert behind(model) == ""
+    assert Version.objects.numbers()[Version.MODELS] > before, "other processes would not notice"
+
+
+def test_a_withdrawn_adapter_is_loaded_for_nobody(model, staff):
+    _, adapter = make_good_run(staff)
+    withdraw([adapter], because="Somebody is gone.")
+    ChatModelConfig.objects.filter(pk=model.pk).update(adapter=adapter.name)
+
+    assert wanted_by_the_engine() == []
 
 
 def test_one_that_is_withdrawn_while_it_loads_never_goes_live(model, staff, engine):

@@ -15,7 +15,7 @@ from conftest import bearer
 from llmsite.core.errors import DatasetWithdrawn
 from training import process
 from training.lane import claim
-from training.models import DatasetVersion, Layout, Metric, RunStatus, TrainingRun
+from training.models import DatasetRow, DatasetVersion, Layout, Metric, RunStatus, TrainingRun
 from training.settings import RunSettings
 from training.tests import running, tiny
 
@@ -164,6 +164,16 @@ def test_so_is_one_that_is_withdrawn_in_that_moment(operator):
 
     with pytest.raises(DatasetWithdrawn):
         running.start(version=version)
+
+
+def test_a_set_whose_people_allow_it_no_more_is_refused(client, alice):
+    version = running.store_version()
+    DatasetRow.objects.create(version=version, number=0, user=alice)
+
+    message = refused(start(client, version), 409, "run_refused", "version")
+    assert "Build a new version" in message
+    type(alice).objects.filter(pk=alice.pk).update(training_consent_at=timezone.now())
+    assert start(client, version).status_code == 201
 
 
 def test_a_damaged_set_is_refused(client):
@@ -333,7 +343,7 @@ def test_the_estimate_grows_with_what_it_is_of():
     assert of(batch_size=8).memory_bytes > usual.memory_bytes
     assert of(max_length=1024).memory_bytes > usual.memory_bytes
     assert of(rank=64).disk_bytes > usual.disk_bytes
-    assert of(epochs=30).seconds > usual.seconds
+    assert of(epochs=1000).seconds > usual.seconds
 
 
 def test_earlier_runs_on_the_same_model_say_how_fast_it_goes():

@@ -1,8 +1,11 @@
 """What the chat page says of answers that come from the cache or from another model, and of other models."""
 
+import asyncio
+
 import pytest
 from asgiref.sync import sync_to_async
 
+from inference.catalogue import MOST_SECONDS
 from inference.models import ChatModelConfig, Generation, Message, ModelFallback
 from inference.verified import verify
 
@@ -50,6 +53,7 @@ async def test_a_verified_answer_says_so_also_after_a_reload(visit):
     await visitor.ask_and_wait(QUESTION, "scripted")
     rated = await Message.objects.select_related("conversation").aget(role="assistant")
     await sync_to_async(verify)(rated, "Paris, says the curator.", source=None)
+    await asyncio.sleep(MOST_SECONDS)  # By then every process knows.
 
     await visitor.open()
     assert await visitor.ask_and_wait(QUESTION, "scripted") == "Paris, says the curator."

@@ -11,9 +11,9 @@ from inference.tests.waiting import until
 async def test_who_leaves_before_the_first_event_is_counted_no_longer():
     closed = asyncio.Event()
 
-    async def make():
+    async def make(take):
         try:
-            yield TextDelta("One")
+            take(TextDelta("One"))
             await asyncio.get_running_loop().create_future()
         finally:
             closed.set()
@@ -43,10 +43,10 @@ def paced():
     """A call whose items come out of a queue, and whether it was closed before its end."""
     items, cut = asyncio.Queue(), asyncio.Event()
 
-    async def make():
+    async def make(take):
         try:
             while (item := await items.get()) is not None:
-                yield item
+                take(item)
         except asyncio.CancelledError:
             cut.set()
             raise

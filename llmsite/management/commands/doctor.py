@@ -47,6 +47,7 @@ def _findings(url: str) -> Iterator[Finding]:
         "model files": machine.look_at_model_files,
         "disk": machine.look_at_disk,
         "document limits": machine.look_at_limits,
+        "training limits": machine.look_at_training_limits,
         "model process": processes.look_at_model_process,
         "proxy": processes.look_at_proxy(url),
     }
