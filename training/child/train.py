@@ -306,9 +306,7 @@ def _keep_adapter(folder: Path, model: Any) -> None:
     for left in (new, place):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in lora_of(model).items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in lora_of(model).items()}
     checkpoints.write_file(new / ADAPTER_WEIGHTS, save(tensors, metadata={"format": "pt"}))
     checkpoints.write_file(new / ADAPTER_CONFIG, json.dumps(_config(model), indent=2).encode())
     new.rename(place)
