@@ -58,5 +58,7 @@ def _left(run: TrainingRun) -> timedelta | None:
         for (later, later_at), (earlier, earlier_at) in pairwise(recent)
     )
     last, last_at = recent[0]
-    left = timedelta(seconds=(run.total_steps - last) * seconds) - (timezone.now() - last_at)
-    return max(left, timedelta(0))
+    # A run that makes way for others may stand still: then the step that it is at is its pace.
+    age = (timezone.now() - last_at).total_seconds()
+    pace = max(seconds, age / (last - recent[1][0]))
+    return timedelta(seconds=max((run.total_steps - last) * pace - age, 0))

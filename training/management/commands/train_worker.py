@@ -1,16 +1,12 @@
 """The process `trainer`: trainings and their evaluations, one after the other."""
 
-import os
 import signal
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from training.lane import Lane, sweep
-
-NICE = 10
 
 
 class Command(BaseCommand):
@@ -19,8 +15,7 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with suppress(OSError):
-            os.nice(NICE)
+        # It only watches, and has to be there when a run is called off. Its child makes way (TRAINING_NICE).
         lane = Lane()
 
         def stop(number: int, frame: FrameType | None) -> None:
