@@ -113,7 +113,7 @@ class FeedbackListView(generics.ListAPIView[Feedback]):
     pagination_class = FeedbackPages
 
     def get_queryset(self) -> Any:
-        wanted = FilterSerializer(data=self.request.query_params)
+        wanted = FilterSerializer(data=self.request.query_params.dict())
         wanted.is_valid(raise_exception=True)
         rows = Feedback.objects.visible_to(user_of(self.request)).select_related("user", "message")
         return _filtered(rows.defer("message__content"), **wanted.validated_data)
