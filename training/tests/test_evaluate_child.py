@@ -1,18 +1,15 @@
 """What the child measures: a tiny model before and after it has learned something, in this process."""
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
+from training.child import evaluate
+from training.child.base import load_chat, load_model
+from training.child.rows import encoded
 from training.tests import tiny
 from training.tests.test_train_child import Here, Telling
-
-torch = pytest.importorskip("torch")
-
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from training.child import evaluate  # noqa: E402
-from training.child.base import load_chat, load_model  # noqa: E402
-from training.child.rows import encoded  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 

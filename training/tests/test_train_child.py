@@ -7,19 +7,16 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
+from training.child import base, checkpoints, train
+from training.child.__main__ import meaning_of
+from training.child.job import ChildFailure, Job, Stopped
+from training.child.rows import IGNORED, encoded
 from training.settings import RunSettings
 from training.tests import tiny
-
-torch = pytest.importorskip("torch")
-
-from safetensors import safe_open  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-
-from training.child import base, checkpoints, train  # noqa: E402
-from training.child.__main__ import meaning_of  # noqa: E402
-from training.child.job import ChildFailure, Job, Stopped  # noqa: E402
-from training.child.rows import IGNORED, encoded  # noqa: E402
 
 # peft still asks by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
