@@ -20,6 +20,8 @@ class Thresholds:
 
     rows_least: int = 1
     """Of held-out rows and evaluation cases together."""
+    heldout_least: int = 1
+    """Of rows that the run has not seen: only they show what was forgotten. 0 promotes without knowing it."""
     loss_growth_most: float = 0.02
     """By how much of itself the loss on held-out rows may grow."""
     score_drop_most: float = 0.02
@@ -92,9 +94,12 @@ def sentence(reason: Mapping[str, Any]) -> str:
 
 def _too_few(results: Mapping[str, Any], limits: Thresholds) -> list[Reason]:
     count = sum(results[name]["after"]["count"] for name in ("heldout", "cases") if results.get(name))
-    if count >= limits.rows_least:
-        return []
-    return [Reason("too_few_rows", {"count": count, "least": limits.rows_least})]
+    if count < limits.rows_least:
+        return [Reason("too_few_rows", {"count": count, "least": limits.rows_least})]
+    unseen = results["heldout"]["after"]["count"] if results.get("heldout") else 0
+    if unseen < limits.heldout_least:
+        return [Reason("too_few_held_out", {"count": unseen, "least": limits.heldout_least})]
+    return []
 
 
 def _worse(
@@ -139,11 +144,16 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
+_COUNTS = {"rows_least": 1, "heldout_least": 0}
+"""The thresholds that are whole numbers, and the least that each may be."""
+
+
 def _check(name: str, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if name == "rows_least":
-        if not (isinstance(value, int) and is_number and 1 <= value <= 1_000_000):
-            raise InvalidInput(field=f"thresholds.{name}", reason=_("This must be a whole number above 0."))
+    if (least := _COUNTS.get(name)) is not None:
+        if not (isinstance(value, int) and is_number and least <= value <= 1_000_000):
+            reason = _("This must be a whole number from %(least)s on.") % {"least": least}
+            raise InvalidInput(field=f"thresholds.{name}", reason=reason)
     elif not (is_number and 0 <= value <= 1):
         raise InvalidInput(field=f"thresholds.{name}", reason=_("This must be a number between 0 and 1."))
 
@@ -154,6 +164,10 @@ _SENTENCES = {
     "too_few_rows": lambda: _(
         "It was measured on %(count)s rows, and %(least)s are needed: keep rows out of the training, or "
         "accept corrections."
+    ),
+    "too_few_held_out": lambda: _(
+        "%(count)s rows were kept out of its training, and %(least)s are needed: without them nobody sees "
+        "what it has forgotten. Train with a larger eval_fraction, or evaluate it with a lower threshold."
     ),
     "loss_grew": lambda: _("Its loss on rows that it has not seen grew from %(before)s to %(after)s."),
     "exact_match_fell": lambda: _(

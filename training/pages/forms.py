@@ -100,6 +100,12 @@ class EvaluateForm(_Form):
     )
     win_rate_least = forms.FloatField(label=_("Least share that the judge prefers"), min_value=0, max_value=1)
     rows_least = forms.IntegerField(label=_("Least rows to measure on"), min_value=1, max_value=1_000_000)
+    heldout_least = forms.IntegerField(
+        label=_("Least rows kept out of the training"),
+        min_value=0,
+        max_value=1_000_000,
+        help_text=_("Only they show what the model has forgotten."),
+    )
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(data, auto_id="evaluate_%s", initial=gate.Thresholds().as_dict())

@@ -51,6 +51,8 @@ def test_where_a_judge_was_asked_for_nothing_passes_without_it():
         (results(judge=judged(0.45)), "judge_prefers_before"),
         ({}, "too_few_rows"),
         (results(heldout={"count": 0}, cases={"count": 0}), "too_few_rows"),
+        (results(heldout={"count": 0, "loss": 0.0, "rouge_l": 0.0}), "too_few_held_out"),
+        ({"cases": results()["cases"]}, "too_few_held_out"),
     ],
 )
 def test_what_is_worse_is_kept_back_and_says_why(measured, code):
@@ -70,7 +72,6 @@ def test_what_is_worse_is_kept_back_and_says_why(measured, code):
         results(cases={"loss": 9.0}),  # Of cases the answers count, not how likely the expected words are.
         results(judge=judged(0.5)),
         results(cases={"count": 0, "loss": 0.0, "exact_match": 0.0, "rouge_l": 0.0}),
-        results(heldout={"count": 0, "loss": 0.0, "exact_match": 0.0, "rouge_l": 0.0}),
     ],
 )
 def test_what_is_within_the_limits_passes(measured):
@@ -81,6 +82,8 @@ def test_thresholds_move_the_limits():
     assert codes(results(heldout={"loss": 2.04}), loss_growth_most=0.0) == ["loss_grew"]
     assert codes(results(heldout={"rouge_l": 0.4}), score_drop_most=0.2) == []
     assert codes(results(), rows_least=21) == ["too_few_rows"]
+    assert codes(results(), heldout_least=21) == ["too_few_held_out"]
+    assert codes({"cases": results()["cases"]}, heldout_least=0) == []
     assert codes(results(), cases_rouge_least=0.6) == ["cases_below"]
     assert codes(results(judge=judged(0.6)), win_rate_least=0.7) == ["judge_prefers_before"]
 
@@ -108,6 +111,7 @@ def test_all_that_is_wrong_is_said():
         ({"rows_least": 0}, "thresholds.rows_least"),
         ({"rows_least": 1.5}, "thresholds.rows_least"),
         ({"rows_least": True}, "thresholds.rows_least"),
+        ({"heldout_least": -1}, "thresholds.heldout_least"),
     ],
 )
 def test_thresholds_that_make_no_sense_are_refused(given, field):

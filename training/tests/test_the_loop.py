@@ -169,7 +169,8 @@ def test_what_people_correct_becomes_what_the_model_knows(site, alice, bob, char
 
     # Not a word of it before the gate.
     assert refusal(operator.post, f"training/runs/{run['id']}/promote") == "promotion_refused"
-    asked = operator.post("training/evaluations", run=run["id"])
+    # Its few rows are all learned from, so that nobody sees here what is forgotten; that has to be said.
+    asked = operator.post("training/evaluations", run=run["id"], thresholds={"heldout_least": 0})
     evaluation = operator.wait(f"training/evaluations/{asked['id']}", lambda shown: shown["ended_at"])
     assert evaluation["passed"] is True, evaluation
     measured = evaluation["results"]["cases"]

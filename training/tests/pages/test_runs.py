@@ -258,6 +258,7 @@ EVALUATE = {
     "cases_rouge_least": "0",
     "win_rate_least": "0.5",
     "rows_least": "1",
+    "heldout_least": "1",
 }
 
 
