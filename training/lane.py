@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from inference.adapters import publish
 from inference.engine.base_model import base_model, weights_folder
 from inference.engine.runner import EngineError
 from inference.models import Adapter
+from llmsite.core.beats import Beats
 from llmsite.core.disk import telling_when_full
 from llmsite.core.errors import DatasetDamaged, DiskFull
 from llmsite.core.logs import request_id
@@ -207,7 +208,7 @@ class _Work:
         self, run: TrainingRun, stopping: threading.Event, *, meanwhile: Callable[[], object]
     ) -> None:
         self.run = run
-        self.meanwhile = meanwhile
+        self._meanwhile = meanwhile
         self.is_cancelled = False
         self.is_lost = False
         self._stopping = stopping
@@ -223,7 +224,7 @@ class _Work:
 
     def _do(self) -> None:
         try:
-            with _Beats(self):
+            with Beats(self.beat, seconds=BEAT_SECONDS):
                 end = self._train()
                 self._close(end)
         except RunLost:
@@ -243,6 +244,7 @@ class _Work:
         """Show that this worker lives, and hear what was asked of it meanwhile."""
         self.is_lost = not self.own().update(beat_at=timezone.now())
         self.is_cancelled = self.own().filter(cancel_requested_at__isnull=False).exists()
+        self._meanwhile()
 
     # --- The child ---------------------------------------------------------------------------------
 
@@ -403,32 +405,3 @@ class _Work:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-class _Beats:
-    """Renews a run's row from a thread of its own, which has a connection of its own."""
-
-    def __init__(self, work: _Work) -> None:
-        self._work = work
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="beats", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        try:
-            while not self._over.wait(BEAT_SECONDS):
-                try:
-                    self._work.beat()
-                    self._work.meanwhile()
-                except Exception as error:
-                    # The database may be away for a moment; the next beat tries again.
-                    log.warning("beat_failed", error=type(error).__name__)
-                    connections.close_all()
-        finally:
-            connections.close_all()

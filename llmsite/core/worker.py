@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
 from django.db.models import Q, QuerySet
 from django.db.models.signals import pre_save
 from django.utils import timezone
@@ -28,6 +28,7 @@ from django_tasks import TaskResultStatus
 from django_tasks.signals import task_finished
 from django_tasks_db.models import DBTaskResult, get_date_max
 
+from llmsite.core.beats import Beats
 from llmsite.core.logs import request_id
 from llmsite.core.metrics import JOB_SECONDS
 
@@ -277,7 +278,7 @@ class Worker:
         """What the task returned, or what it raised."""
         token = _current.set(run)
         try:
-            with _Beats(run) if self._beats else nullcontext():
+            with Beats(run.beat, seconds=BEAT_SECONDS) if self._beats else nullcontext():
                 return _call(run.row), None
         except Exception as error:
             return None, error
@@ -298,34 +299,6 @@ class Worker:
             if self._clock() >= chore.due:
                 chore.due = self._clock() + chore.every
                 chore.work()
-
-
-class _Beats:
-    """Renews a run's row from a thread of its own, which has a connection of its own."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="beats", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        try:
-            while not self._over.wait(BEAT_SECONDS):
-                try:
-                    self._run.beat()
-                except Exception as error:
-                    # The database may be away for a moment; the next beat tries again.
-                    log.warning("beat_failed", error=type(error).__name__)
-                    connections.close_all()
-        finally:
-            connections.close_all()
 
 
 def _call(row: DBTaskResult) -> Any:
