@@ -89,7 +89,7 @@ class FilterSerializer(serializers.Serializer[Any]):
     tag = serializers.ChoiceField(Tag.choices, required=False)
     message = serializers.UUIDField(required=False)
     conversation = serializers.UUIDField(required=False)
-    corrected = serializers.BooleanField(required=False, allow_null=True, default=None)
+    corrected = serializers.BooleanField(required=False)
 
 
 _FILTERS = [
