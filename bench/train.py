@@ -51,9 +51,9 @@ def main() -> int:
         return bare_loop(options.bare)
     end_on_sigterm()
     print(f"load before: {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores", flush=True)
-    weights = prepare()
     held = []
     with tempfile.TemporaryDirectory(prefix="bench-train-") as folder:
+        weights = prepare(Path(folder))
         if options.only != "latency":
             held.append(speed(Path(folder), weights, options))
         if options.only != "speed":
@@ -61,14 +61,21 @@ def main() -> int:
     return int(not all(held))
 
 
-def prepare() -> Path:
-    """The packaged model's weights, dequantized, as the site's trainer takes them."""
+def prepare(folder: Path) -> Path:
+    """The packaged model's weights, dequantized, as the site's trainer takes them.
+
+    The database is one of this run's own: the estimate asks it for the speed of trainings before.
+    """
     os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(48))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
+    os.environ["DATABASE_URL"] = f"sqlite:///{folder / 'estimate.sqlite3'}"
     import django
 
     django.setup()
     from django.conf import settings
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
 
     from inference.engine.base_model import base_model, weights_folder
 

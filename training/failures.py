@@ -28,6 +28,9 @@ SENTENCES: dict[str, Promise] = {
     "base_model": _("The local model cannot be had: {detail}"),
     "withdrawn": _("Its data set was withdrawn, because somebody in it was erased."),
     "unwilling": _("Somebody in this version does not allow training any more. Build a new version."),
+    "revoked": _(
+        "Feedback in this version is accepted no more, or was deleted by its author. Build a new version."
+    ),
     "dataset_damaged": _("The file of its data set is gone or was changed. Import it again."),
     "row_too_long": _(
         "Row {row} has {tokens} tokens, and max_length is {limit}. Raise it, or shorten the row."

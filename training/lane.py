@@ -31,7 +31,7 @@ from llmsite.core.errors import DatasetDamaged, DiskFull
 from llmsite.core.logs import request_id
 from training import examination
 from training.failures import sentence
-from training.lineage import people_in
+from training.lineage import obstacle
 from training.models import DatasetVersion, Metric, RunStatus, TrainingRun
 from training.process import WORK, ChildEnd, Event, remove, run_child, take_back, write_job
 from training.promotion import withdraw
@@ -250,10 +250,8 @@ class _Work:
 
     def _train(self) -> ChildEnd:
         version = DatasetVersion.objects.get(pk=self.run.version_id)
-        if version.withdrawn_at is not None:
-            raise RunFailed("withdrawn")
-        if people_in(version).unwilling:
-            raise RunFailed("unwilling")
+        if why := obstacle(version):
+            raise RunFailed(why)
         weights = self._weights()
         try:
             rows = checked_path(version)

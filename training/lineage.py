@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,11 +18,13 @@ from feedback.models import ReviewStatus
 from inference.models import Adapter
 from llmsite.core.errors import DatasetDamaged, DiskFull, ErasureUnfinished
 from training import promotion, storage, versions
-from training.models import ENDED, Dataset, DatasetRow, DatasetVersion, TrainingRun
+from training.models import ENDED, Dataset, DatasetRow, DatasetVersion, Layout, TrainingRun
 from training.rows import Row, read_rows
-from training.versions import LEAST_ROWS, Person
+from training.versions import LEAST_ROWS, PeopleChanged, Person, Rows
 
 BECAUSE_ERASED = "Somebody in its data was erased."
+TRIES = 5
+"""How often what is left of a version is put together anew because the data set has changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +45,33 @@ def adapters_of(used: list[DatasetVersion]) -> QuerySet[Adapter]:
     return Adapter.objects.filter(run__in=list(runs))
 
 
+def obstacle(version: DatasetVersion) -> str:
+    """Why nobody may train on a version as things are today, as a word of `training.failures`; else empty."""
+    if version.withdrawn_at is not None:
+        return "withdrawn"
+    people = people_in(version)
+    return "unwilling" if people.unwilling else "revoked" if people.revoked else ""
+
+
 def people_in(version: DatasetVersion) -> People:
     allows = Q(user__training_consent_at__isnull=False, user__is_active=True)
-    stands = Q(feedback__status=ReviewStatus.ACCEPTED)
-    if version.layout == "kto":
-        stands = Q(feedback__isnull=False) & ~Q(feedback__status=ReviewStatus.REJECTED)
     counts = DatasetRow.objects.filter(version=version).aggregate(
-        people=Count("user", distinct=True),
-        rows=Count("pk"),
-        willing=Count("pk", filter=allows),
-        standing=Count("pk", filter=stands),
+        people=Count("user", distinct=True), rows=Count("pk"), willing=Count("pk", filter=allows)
     )
     return People(
         counts["people"],
         counts["rows"],
         counts["rows"] - counts["willing"],
-        counts["rows"] - counts["standing"],
+        counts["rows"] - _standing(version).count(),
     )
+
+
+def _standing(version: DatasetVersion) -> QuerySet[DatasetRow]:
+    """Those of its rows from feedback whose feedback is there, and is what it was."""
+    rows = DatasetRow.objects.filter(version=version)
+    if version.layout == Layout.RATED:
+        return rows.filter(feedback__isnull=False).exclude(feedback__status=ReviewStatus.REJECTED)
+    return rows.filter(feedback__status=ReviewStatus.ACCEPTED)
 
 
 # --- When a person goes -----------------------------------------------------------------------------
@@ -85,19 +98,44 @@ def _take_out(dataset: Dataset, user: User) -> dict[str, int]:
 
     So a process that dies before the end finds the person here again.
     """
-    with versions.new_version() as pk, transaction.atomic():
-        Dataset.objects.select_for_update().get(pk=dataset.pk)
-        affected = list(_versions_with(user).filter(dataset=dataset))
-        going = [version for version in affected if version.withdrawn_at is None]
-        adapters = _withdraw(going)
-        if going and not dataset.versions.usable().filter(number__gt=going[0].number).exists():
-            _replace(going[0], pk)
+    for _try in range(TRIES):
+        with versions.rows_to_store() as rows, suppress(PeopleChanged):
+            affected, counts = _change_rows(dataset, user, _remainder(dataset, user, rows))
+            break
+    else:
+        raise ErasureUnfinished(detail=f"{dataset} changes all the time")
     # Also those that an erasure before this one has withdrawn, and died.
     promotion.remove_files(adapters_of(affected).exclude(withdrawn_at=None))
     for version in affected:
         storage.remove(version.pk)
-    rows = DatasetRow.objects.filter(version__in=affected, user=user).delete()[0]
-    return {"dataset_versions": len(going), "dataset_rows": rows, "adapters_withdrawn": adapters}
+    gone = DatasetRow.objects.filter(version__in=affected, user=user).delete()[0]
+    return {**counts, "dataset_rows": gone}
+
+
+def _change_rows(
+    dataset: Dataset, user: User, left: "Remainder | None"
+) -> tuple[list[DatasetVersion], dict[str, int]]:
+    """The versions with rows of `user`, which are withdrawn now, and the counts of what was done.
+
+    Raises PeopleChanged, and nothing is changed, where `left` is not what is to take their place any more.
+    """
+    with versions.new_version() as pk, transaction.atomic():
+        Dataset.objects.select_for_update().get(pk=dataset.pk)
+        affected = list(_versions_with(user).filter(dataset=dataset))
+        going = [version for version in affected if version.withdrawn_at is None]
+        if _to_replace(dataset, going) != (left and left.of):
+            raise PeopleChanged
+        adapters = _withdraw(going)
+        if left is not None:
+            left.store(pk)
+    return affected, {"dataset_versions": len(going), "adapters_withdrawn": adapters}
+
+
+def _to_replace(dataset: Dataset, going: list[DatasetVersion]) -> DatasetVersion | None:
+    """The one of those that go, newest first, whose place another takes: the newest of its data set."""
+    if not going or dataset.versions.usable().filter(number__gt=going[0].number).exists():
+        return None
+    return going[0]
 
 
 def _versions_with(user: User) -> QuerySet[DatasetVersion]:
@@ -124,32 +162,62 @@ def _withdraw(going: list[DatasetVersion]) -> int:
     return promotion.withdraw(adapters_of(going), because=BECAUSE_ERASED)
 
 
-def _replace(version: DatasetVersion, successor: UUID) -> None:
-    """What may stay of a version that was withdrawn, as the newest of its data set; its id is `successor`."""
-    people = {row.number: row for row in DatasetRow.objects.filter(version=version)}
-    staying = versions.willing({row.user_id for row in people.values() if row.user_id is not None})
-    kept: dict[int, Person] = {}
-    with versions.rows_to_store() as rows:
-        for number, row in _rows_of(version):
-            person = people.get(number)
-            if person is None:
-                rows.add(row, line=number + 1)
-            elif person.user_id in staying:
-                kept[rows.facts.count] = Person(person.feedback_id, person.user_id)
-                rows.add(row, line=number + 1)
-        same = version.dataset.versions.filter(sha256=rows.draft.sha256)
-        if rows.facts.count < LEAST_ROWS or same.exists():
+# --- What takes the place of a version ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What may stay of a version, in a file that is ready before the version is withdrawn.
+
+    To copy the rows takes seconds, and a transaction of that length would keep everybody else waiting.
+    """
+
+    of: DatasetVersion
+    rows: Rows
+    people: dict[int, Person]
+    report: dict[str, Any]
+
+    def store(self, pk: UUID) -> None:
+        """Make it the newest version; call it in a transaction. Raises PeopleChanged, and DiskFull.
+
+        Too few rows are no version, nor are those that another one has already.
+        """
+        versions.require_willing({person.user for person in self.people.values()})
+        dataset, draft = self.of.dataset, self.rows.draft
+        if draft.count < LEAST_ROWS or dataset.versions.filter(sha256=draft.sha256).exists():
             return
         versions.add_version(
-            successor,
-            version.dataset,
-            rows.draft,
-            kept,
-            layout=version.layout,
-            origin={"source": "erasure", "of": version.number},
-            report=versions.report_on(rows.facts),
-            created_by=version.created_by,
+            pk,
+            dataset,
+            draft,
+            self.people,
+            layout=self.of.layout,
+            origin={"source": "erasure", "of": self.of.number},
+            report=self.report,
+            created_by=self.of.created_by,
         )
+
+
+def _remainder(dataset: Dataset, user: User, rows: Rows) -> Remainder | None:
+    """What is to take the place of the newest version, where rows of `user` are in it, written to `rows`."""
+    going = list(_versions_with(user).filter(dataset=dataset, withdrawn_at=None))
+    if (version := _to_replace(dataset, going)) is None:
+        return None
+    people = {row.number: row for row in DatasetRow.objects.filter(version=version)}
+    standing = set(_standing(version).values_list("number", flat=True))
+    others = {row.user_id for row in people.values() if row.user_id not in (None, user.pk)}
+    staying = versions.willing(others)
+    kept: dict[int, Person] = {}
+    for number, row in _rows_of(version):
+        person = people.get(number)
+        if person is not None and person.user_id in staying and number in standing:
+            kept[rows.facts.count] = Person(person.feedback_id, person.user_id)
+        elif person is not None:
+            continue
+        rows.add(row, line=number + 1)
+    rows.draft.to_disk()
+    report = versions.report_on(rows.facts) if rows.facts.count else {}
+    return Remainder(version, rows, kept, report)
 
 
 def _rows_of(version: DatasetVersion) -> Iterator[tuple[int, Row]]:

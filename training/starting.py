@@ -14,7 +14,7 @@ from llmsite.core.errors import DatasetWithdrawn, RunRefused
 from llmsite.core.logs import request_id
 from training.estimate import estimate, require_fitting, sizes_of
 from training.failures import sentence
-from training.lineage import people_in
+from training.lineage import obstacle
 from training.models import ENDED, DatasetVersion, Layout, RunStatus, TrainingRun
 from training.rows import read_rows, split
 from training.settings import RunSettings
@@ -92,8 +92,8 @@ def _ask(run: TrainingRun) -> bool:
 def _require_trainable(version: DatasetVersion, chosen: RunSettings) -> None:
     if version.withdrawn_at is not None:
         raise DatasetWithdrawn
-    if people_in(version).unwilling:
-        raise RunRefused(field="version", reason=sentence("unwilling"))
+    if why := obstacle(version):
+        raise RunRefused(field="version", reason=sentence(why))
     if version.layout not in TRAINABLE:
         raise RunRefused(
             field="version",

@@ -76,12 +76,17 @@ class Draft:
         with self._path.open("rb") as lines:
             yield from lines
 
-    def keep(self, version: UUID) -> None:
-        """Make it the file of a version, durably, before its row is written. Raises DiskFull."""
-        folder = _folder(version)
+    def to_disk(self) -> None:
+        """Bring what was added so far to the disk, so that `keep` has little left to do. Raises DiskFull."""
         with telling_when_full():
             self._file.flush()
             os.fsync(self._file.fileno())
+
+    def keep(self, version: UUID) -> None:
+        """Make it the file of a version, durably, before its row is written. Raises DiskFull."""
+        folder = _folder(version)
+        self.to_disk()
+        with telling_when_full():
             folder.mkdir(mode=0o700)
             self._path.rename(folder / f"{self.sha256}.jsonl")
             to_disk(folder)

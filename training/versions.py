@@ -104,7 +104,7 @@ def store(
         Dataset.objects.select_for_update().get(pk=dataset.pk)
         if (known := _with_these_rows(dataset, draft.sha256)) is not None:
             return Imported(known, is_new=False)
-        _require_willing({person.user for person in people.values()})
+        require_willing({person.user for person in people.values()})
         version = add_version(pk, dataset, draft, people, created_by=user, **values)
         record(
             AuditKind.DATASET_MADE,
@@ -153,17 +153,19 @@ def _with_these_rows(dataset: Dataset, sha256: str) -> DatasetVersion | None:
     return known
 
 
-def _require_willing(users: set[int]) -> None:
+def require_willing(users: set[int]) -> None:
     """Raises PeopleChanged where one of them does not allow training any more, or is being erased.
 
     Their accounts are locked until the end of the transaction: whoever takes it back, or goes, at the same
     moment has done so before and is seen here, or finds the rows that are being added.
     """
-    if len(willing(users)) != len(users):
+    if len(willing(users, locked=True)) != len(users):
         raise PeopleChanged
 
 
-def willing(users: Iterable[int]) -> set[int]:
-    """Those of them who allow training and are not being erased, locked until the transaction ends."""
+def willing(users: Iterable[int], *, locked: bool = False) -> set[int]:
+    """Those of them who allow training and are not being erased; `locked` until the transaction ends."""
     allowing = User.objects.filter(pk__in=users, is_active=True, training_consent_at__isnull=False)
-    return set(allowing.select_for_update().order_by("pk").values_list("pk", flat=True))
+    if locked:
+        allowing = allowing.select_for_update().order_by("pk")
+    return set(allowing.values_list("pk", flat=True))

@@ -467,6 +467,17 @@ def test_nor_is_one_whose_people_have_taken_back_what_they_allowed(child, alice)
     assert not child.calls
 
 
+def test_nor_is_one_with_feedback_that_is_accepted_no_more(child, alice):
+    User.objects.filter(pk=alice.pk).update(training_consent_at=timezone.now())
+    run, feedback = running.start(), make_feedback(alice, make_answer(alice, "What?", "That."))
+    DatasetRow.objects.create(version=run.version, number=0, user=alice, feedback=feedback)
+
+    Lane().run_next()
+
+    assert again(run).error_code == "revoked"
+    assert not child.calls
+
+
 def test_nor_does_an_adapter_go_out_whose_data_went_meanwhile(child):
     run = running.start()
 

@@ -1,255 +1,44 @@
-"""From feedback to data sets; and what becomes of these when somebody takes back their consent, or goes."""
-
-import json
+"""What becomes of data sets, and of what was trained on them, when somebody in them goes."""
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client
-from django.utils import timezone
 
-from accounts import erasure, roles
+from accounts import erasure
 from accounts.export import export_of
 from accounts.models import AuditEvent, User
 from conftest import bearer
-from feedback import export
-from feedback.models import Example, ExampleKind, Feedback, ReviewStatus, Scope
-from feedback.tests.making import make_answer, make_feedback
+from feedback import export, review
 from inference.models import Adapter
-from llmsite.core.errors import DatabaseAway, DiskFull, ErasureUnfinished
-from training import lineage, promotion, storage
-from training.importing import from_feedback
-from training.models import Dataset, DatasetRow, DatasetVersion, RunStatus, TrainingRun
+from llmsite.core.errors import DiskFull, ErasureUnfinished
+from training import lineage, promotion, storage, versions
+from training.models import DatasetRow, DatasetVersion, RunStatus, TrainingRun
 from training.rows import read_rows
+from training.tests.feedback_sets import build, questions, teach
 from training.tests.files import json_lines, upload
 from training.tests.making import make_adapter, make_run
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def root(settings, tmp_path):
-    settings.DATASETS_ROOT = tmp_path / "datasets"
-    settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "uploads"
-    return settings.DATASETS_ROOT
-
-
-@pytest.fixture
-def people(alice, bob, charlie):
-    """All of them allow training."""
-    now = timezone.now()
-    for user in (alice, bob, charlie):
-        user.training_consent_at = now
-        user.save()
-    return [alice, bob, charlie]
-
-
-@pytest.fixture
-def operator(make_user):
-    user = make_user("olga")
-    roles.set_roles(user, [roles.MEMBER, roles.OPERATOR])
-    return user
-
-
-@pytest.fixture
-def client(operator):
-    return Client(headers=bearer(operator))
-
-
-def teach(user: User, question: str, answer: str = "Canberra.") -> Feedback:
-    """Accepted feedback, with what a curator's accepting it stores."""
-    feedback = make_feedback(
-        user,
-        make_answer(user, question, "Sydney."),
-        status=ReviewStatus.ACCEPTED,
-        scope=Scope.AUTHOR,
-        correction=answer,
-    )
-    for kind in ExampleKind:
-        rejected = "Sydney." if kind == ExampleKind.PREFERENCE else ""
-        prompt = [{"role": "user", "content": question}]
-        Example.objects.create(feedback=feedback, kind=kind, prompt=prompt, chosen=answer, rejected=rejected)
-    return feedback
-
-
-def build(client, wanted="sft", name="Corrections"):
-    body = {"source": "feedback", "name": name, "format": wanted}
-    return client.post("/api/training/datasets", json.dumps(body), content_type="application/json")
-
-
-def questions(version: DatasetVersion) -> list[str]:
-    rows = read_rows(version)
-    return [(row["messages"] if "messages" in row else row["prompt"])[0]["content"] for row in rows]
-
-
-class TestFromFeedback:
-    @pytest.mark.parametrize(("wanted", "layout"), [("sft", "sft"), ("dpo", "dpo"), ("kto", "kto")])
-    def test_each_shape_with_whose_rows_they_are(self, client, people, wanted, layout):
-        taught = [teach(user, f"Question of {user.username}?") for user in people]
-        answer = build(client, wanted)
-
-        assert answer.status_code == 201
-        version = DatasetVersion.objects.get()
-        assert (version.layout, version.row_count, version.origin["source"]) == (layout, 3, "feedback")
-        assert questions(version) == [f"Question of {user.username}?" for user in people]
-        rows = DatasetRow.objects.order_by("number").values_list("number", "feedback", "user")
-        assert list(rows) == [(at, one.pk, one.user_id) for at, one in enumerate(taught)]
-
-    def test_only_what_is_allowed_then_and_now(self, client, people, make_user):
-        alice, bob, charlie = people
-        teach(make_user("dora"), "Never allowed?")
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        User.objects.filter(pk=bob.pk).update(training_consent_at=None)
-        User.objects.filter(pk=charlie.pk).update(is_active=False)
-        teach(alice, "Another one?")
-        build(client)
-
-        assert questions(DatasetVersion.objects.get()) == ["Question of alice?", "Another one?"]
-
-    def test_consent_that_is_taken_back_is_seen_and_holds_for_the_next_version(self, client, people):
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        build(client)
-        User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
-        Feedback.objects.filter(user=people[1]).update(status=ReviewStatus.OPEN)
-        first = DatasetVersion.objects.get()
-        seen = lineage.people_in(first)
-        assert (seen.people, seen.rows, seen.unwilling, seen.revoked) == (3, 3, 1, 1)
-        Feedback.objects.filter(user=people[1]).update(status=ReviewStatus.ACCEPTED)
-
-        assert build(client).status_code == 201
-        assert questions(DatasetVersion.objects.get(number=2)) == ["Question of bob?", "Question of charlie?"]
-        assert questions(first)[0] == "Question of alice?", "a version never changes"
-
-    def test_the_same_feedback_is_the_same_version(self, client, people):
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        assert [build(client).status_code for _ in range(2)] == [201, 200]
-        assert (DatasetVersion.objects.count(), DatasetRow.objects.count()) == (1, 3)
-
-    @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
-    def test_without_feedback_there_is_none(self, client, people, wanted):
-        answer = build(client, wanted)
-        assert answer.status_code == 422
-        assert answer.json()["error"]["message"].startswith("There is no accepted feedback")
-        teach(people[0], "One?")
-        assert "this one has 1" in build(client, wanted).json()["error"]["message"]
-        assert not Dataset.objects.exists()
-
-    @pytest.mark.parametrize("wanted", ["csv", "text", "", 7, None])
-    def test_other_shapes_are_refused(self, client, wanted):
-        assert (build(client, wanted).status_code, Dataset.objects.exists()) == (400, False)
-
-    def test_a_row_that_teaches_nothing_is_left_out_and_named(self, client, people):
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        Example.objects.filter(kind="preference", feedback__user=people[0]).update(rejected=" Canberra. ")
-        build(client, "dpo")
-
-        version = DatasetVersion.objects.get()
-        assert (version.row_count, version.origin["left_out"]["first"][0]["code"]) == (2, "same_answers")
-        assert list(DatasetRow.objects.order_by("number").values_list("user", flat=True)) == [
-            people[1].pk,
-            people[2].pk,
-        ]
-
-    def test_what_models_are_examined_with_is_told(self, client, people):
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        Example.objects.filter(kind="evaluation", feedback__user=people[0]).delete()
-        build(client)
-        assert DatasetVersion.objects.get().report["leaks"]["cases"] == {"rows": 2, "lines": [2, 3]}
-
-    def test_who_changes_their_mind_while_it_is_built_is_not_in_it(self, client, people, monkeypatch):
-        """Between the reading and the end; the version is built anew without them."""
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        reading = iter([lambda: User.objects.filter(pk=people[0].pk).update(training_consent_at=None)])
-        rows = export.rows
-
-        def read_and_change(wanted):
-            yield from rows(wanted)
-            next(reading, lambda: None)()
-
-        monkeypatch.setattr(export, "rows", read_and_change)
-        assert build(client).status_code == 201
-        assert questions(DatasetVersion.objects.get()) == ["Question of bob?", "Question of charlie?"]
-
-    def test_where_minds_change_without_end_it_says_to_come_again(self, operator, people, monkeypatch):
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        monkeypatch.setattr("training.versions.willing", lambda users: set())
-        with pytest.raises(DatabaseAway):
-            from_feedback("sft", dataset="Corrections", user=operator)
-        assert not Dataset.objects.exists()
-
-    def test_an_export_that_comes_back_as_a_file_names_the_people_in_it(self, client, people):
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        exported = [row.data for row in export.rows("sft")]
-        foreign = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
-        upload(client, json_lines([foreign, *exported]))
-
-        rows = DatasetRow.objects.order_by("number").values_list("number", "user")
-        assert list(rows) == [(1, people[0].pk), (2, people[1].pk), (3, people[2].pk)]
-
-
-class TestExportsThatComeBack:
-    """They are known by their words, whatever their people allow by then."""
-
-    @pytest.fixture
-    def exported(self, people):
-        """Of each kind the rows, as they are in its file."""
-        for user in people:
-            teach(user, f"Question of {user.username}?")
-        return {wanted: [row.data for row in export.rows(wanted)] for wanted in ("sft", "dpo", "kto")}
-
-    @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
-    def test_each_kind_names_its_people(self, client, people, exported, wanted):
-        assert upload(client, json_lines(exported[wanted])).status_code == 201
-        rows = DatasetRow.objects.order_by("number").values_list("number", "user")
-        assert list(rows) == [(at, user.pk) for at, user in enumerate(people)]
-
-    @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
-    @pytest.mark.parametrize(
-        "change", [{"training_consent_at": None}, {"is_active": False}], ids=["withdrawn", "closed"]
-    )
-    def test_who_allows_it_no_more_is_named_and_can_be_left_out(
-        self, client, people, exported, wanted, change
-    ):
-        User.objects.filter(pk=people[1].pk).update(**change)
-        answer = upload(client, json_lines(exported[wanted]))
-        assert answer.status_code == 422
-        assert answer.json()["error"]["message"].startswith("Line 2: Whoever it comes from")
-        assert not Dataset.objects.exists()
-
-        assert upload(client, json_lines(exported[wanted]), leave_out_bad="true").status_code == 201
-        version = DatasetVersion.objects.get()
-        assert questions(version) == ["Question of alice?", "Question of charlie?"]
-        assert version.origin["left_out"]["rows"] == 1
-        assert version.origin["left_out"]["first"][0]["code"] == "unwilling"
-        rows = DatasetRow.objects.order_by("number").values_list("number", "user")
-        assert list(rows) == [(0, people[0].pk), (1, people[2].pk)]
-
-    def test_who_did_not_allow_it_then_does_not_by_allowing_it_now(self, client, people, exported):
-        Feedback.objects.filter(user=people[0]).update(consented_at=None)
-        assert upload(client, json_lines(exported["sft"])).status_code == 422
-
-    def test_who_says_the_same_has_a_row_each(self, client, people):
-        for user in people:
-            teach(user, "The same question?")
-        exported = [row.data for row in export.rows("sft")]
-        upload(client, json_lines(exported))
-        rows = DatasetRow.objects.order_by("number").values_list("user", flat=True)
-        assert list(rows) == [user.pk for user in people]
-        User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
-        upload(client, json_lines(exported[1:]), name="Later")
-        rows = DatasetRow.objects.filter(version__dataset__name="Later").order_by("number")
-        assert list(rows.values_list("user", flat=True)) == [people[1].pk, people[2].pk]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("root")]
 
 
 def files_of(root) -> list[str]:
     return sorted(path.parent.name for path in root.rglob("*.jsonl"))
+
+
+def meanwhile(monkeypatch, change) -> None:
+    """Let something happen between the first copying and its end."""
+    once, report_on = iter([change]), versions.report_on
+
+    def changed(facts):
+        next(once, lambda: None)()
+        return report_on(facts)
+
+    monkeypatch.setattr(versions, "report_on", changed)
+
+
+def ever_fewer():
+    """Whoever was willing when they were asked is not when it counts."""
+    return lambda users, locked=False: set() if locked else set(users)
 
 
 class TestErasure:
@@ -352,6 +141,13 @@ class TestErasure:
         newest = DatasetVersion.objects.usable().get()
         assert questions(newest) == ["Question of charlie?", "Another one?"]
 
+    def test_nor_is_what_a_curator_has_revoked(self, version, client, people):
+        teach(people[2], "Another one?")
+        build(client)
+        review.revoke(Feedback.objects.get(user=people[1]), people[2])
+        erasure.erase(people[0], actor=None)
+        assert questions(DatasetVersion.objects.usable().get()) == ["Question of charlie?", "Another one?"]
+
     def test_older_versions_go_without_a_successor(self, version, client, people, root):
         User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
         teach(people[1], "Another one?")
@@ -360,6 +156,45 @@ class TestErasure:
 
         assert list(DatasetVersion.objects.usable().values_list("number", flat=True)) == [2]
         assert DatasetVersion.objects.count() == 2
+
+    @pytest.mark.django_db(transaction=True)
+    def test_nobody_waits_for_the_database_while_the_rows_are_copied(self, version, people, monkeypatch):
+        held = []
+
+        def watched(version):
+            for row in read_rows(version):
+                held.append(connection.in_atomic_block)
+                yield row
+
+        monkeypatch.setattr(lineage, "read_rows", watched)
+        erasure.erase(people[0], actor=None)
+        assert held == [False] * 3
+
+    def test_who_changes_their_mind_while_they_are_copied_is_not_in_it(
+        self, version, client, people, monkeypatch
+    ):
+        teach(people[2], "Another one?")
+        build(client)
+        meanwhile(monkeypatch, lambda: User.objects.filter(pk=people[1].pk).update(training_consent_at=None))
+        erasure.erase(people[0], actor=None)
+        assert questions(DatasetVersion.objects.usable().get()) == ["Question of charlie?", "Another one?"]
+
+    def test_a_version_that_is_made_while_they_are_copied_stays_the_newest(
+        self, version, client, people, monkeypatch, root
+    ):
+        teach(people[1], "Another one?")
+        meanwhile(monkeypatch, lambda: build(client))
+        erasure.erase(User.objects.get(pk=people[0].pk), actor=None)
+        newest = DatasetVersion.objects.usable().get()
+        assert (newest.number, newest.origin["source"]) == (2, "feedback")
+        assert files_of(root) == [str(newest.pk)]
+
+    def test_where_it_changes_all_the_time_it_is_unfinished(self, version, people, monkeypatch, root):
+        monkeypatch.setattr("training.versions.willing", ever_fewer())
+        with pytest.raises(ErasureUnfinished):
+            erasure.erase(people[0], actor=None)
+        assert DatasetVersion.objects.usable().get() == version
+        assert files_of(root) == [str(version.pk)]
 
     def test_those_rows_cannot_be_brought_back(self, version, client, people):
         [alices, *_] = exported = [row.data for row in export.rows("sft")]
