@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from llmsite.core.devices import wait_asleep
+
 PROMPT = list(range(100, 160))
 LONG = [100 + at * 7 % 4000 for at in range(1000)]
 STEPS = 16
@@ -24,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
     os.environ.setdefault("SECRET_KEY", "bench-" + "0123456789abcdefghijklmnopqrstuvwxyz")
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # As serve_model has it.
+    wait_asleep(os.environ)  # As serve_model has it.
     import django
     from django.conf import settings
 

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from bench._library import paragraphs
+from llmsite.core.devices import wait_asleep
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     os.environ.setdefault("SECRET_KEY", "bench-" + "0123456789abcdefghijklmnopqrstuvwxyz")
     os.environ.setdefault("LOG_LEVEL", "warning")
     # As serve_model has it beside an engine with threads of its own.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_asleep(os.environ)
     import django
 
     django.setup()

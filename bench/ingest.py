@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._library import paragraphs
+from llmsite.core.devices import SLEEPING_THREADS
 
 LINES = 46
 """On a page."""
@@ -45,7 +46,7 @@ def site(folder: Path) -> Iterator[None]:
         SECRET_KEY="bench-" + "0123456789abcdefghijklmnopqrstuvwxyz",
         LOG_LEVEL="error",
         # As serve_model has it beside an engine with threads of its own.
-        OMP_WAIT_POLICY="PASSIVE",
+        **SLEEPING_THREADS,
         ENV_FILE="",
         REDIS_URL="",
         DATABASE_URL=f"sqlite:///{folder / 'bench.sqlite3'}",

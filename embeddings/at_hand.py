@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from embeddings.errors import EncoderError
+from llmsite.core.devices import wait_asleep
 from llmsite.core.model_process import RequestError
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def model_process() -> Iterator[None]:
     from embeddings.embedder import Embedder
     from embeddings.encoder import load_encoder
 
-    # Threads of torch that spin while they wait are ruinous beside other work (decisions/0009-encoder.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_asleep(os.environ)
     name = settings.EMBEDDING_MODEL
     with served(Embedder(name, lambda: load_encoder(name, device=settings.DEVICE))) as url:
         before, settings.MODEL_URL = settings.MODEL_URL, url

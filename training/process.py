@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from django.conf import settings
 
+from llmsite.core.devices import SLEEPING_THREADS
 from llmsite.guard import signal_group
 
 JOB, LOG, WORK = "job.json", "log.txt", "work"
@@ -141,9 +142,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         # Else Arrow, which a library looks at, sets aside a gigabyte of memory that counts and is never used.
         "ARROW_DEFAULT_MEMORY_POOL": "system",
-        # A thread that waits for another looks for some ten microseconds before it sleeps: a step is 13 % quicker
-        # than with threads that sleep at once, and none keeps a core from others.
-        "GOMP_SPINCOUNT": "10000",
+        **SLEEPING_THREADS,
     }
 
 
@@ -172,7 +171,7 @@ def _open_to_all(path: Path) -> bool:
     return all(step.stat().st_mode & 0o001 for step in [place, *place.parents])
 
 
-def take_back(folder: Path) -> None:
+def reclaim(folder: Path) -> None:
     """Make what a child has left in `folder` the site's own again."""
     if os.geteuid() == 0:
         _give(folder, 0)

@@ -18,6 +18,7 @@ from django.db import DatabaseError, connection
 
 from embeddings.weights import is_on_this_machine
 from inference.models import ChatModelConfig
+from llmsite.core.devices import wait_asleep
 
 log = structlog.get_logger("llmsite.serve_model")
 
@@ -142,9 +143,8 @@ def run(model: Any, listener: socket.socket) -> None:
     from inference.engine.server import make_app
 
     if model is None or model.engine != "torch":
-        # Threads of torch wait for each other by spinning. Beside an engine that has threads of its own on
-        # these cores, a question then takes up to a second to embed (docs/decisions/0009-encoder.md).
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Beside an engine that has threads of its own on these cores.
+        wait_asleep(os.environ)
     name = settings.EMBEDDING_MODEL
     embedder = Embedder(name, lambda: load_encoder(name, device=settings.DEVICE))
     adapters = model and AdapterService(

@@ -241,3 +241,18 @@ def test_a_file_that_is_missing_or_empty_is_named(tmp_path, pairs_file):
         call_command("evaluate_cache", "--pairs", str(tmp_path / "none.jsonl"))
     with pytest.raises(CommandError, match="no pairs"):
         call_command("evaluate_cache", "--pairs", pairs_file(""))
+
+
+def test_a_question_that_was_not_found_is_encoded_once():
+    encoder = ScriptedEncoder()
+    find = {"partition": "p", "text": "what is new", "threshold": 0.8}
+    keep = {"partition": "p", "text": "what is new", "value": "this", "ttl": 60}
+    with serving(lambda: encoder) as served:
+        assert served.send("POST", "/semantic/find", find)[1] == {"matches": []}
+        served.send("POST", "/semantic/keep", keep)
+        assert encoder.batches == [["what is new"]]
+        assert served.send("POST", "/semantic/find", find)[1]["matches"][0]["value"] == "this"
+        served.send("POST", "/semantic/find", {**find, "text": "what is old"})
+        served.send("POST", "/semantic/forget", {})
+        served.send("POST", "/semantic/keep", {**keep, "text": "what is old"})
+        assert encoder.batches[2:] == [["what is old"], ["what is old"]]
