@@ -56,7 +56,7 @@ def erase(user: User, *, actor: User | None) -> Receipt:
     Raises LastAdministrator, and nothing is changed; ErasureUnfinished, and it has to be called again.
     It can take seconds, while answers of theirs are being stopped, so call it outside of a transaction.
     """
-    _lock_out(user, actor=actor)
+    lock_out(user, actor=actor)
     counts: Counter[str] = Counter()
     try:
         # The uppermost app first: what it keeps hangs on rows of those below.
@@ -86,8 +86,11 @@ def unfinished() -> QuerySet[User]:
 
 
 @transaction.atomic
-def _lock_out(user: User, *, actor: User | None) -> None:
-    """From here on nobody signs in as `user`: saving a disabled account ends its sign-ins and keys."""
+def lock_out(user: User, *, actor: User | None) -> None:
+    """The beginning of an erasure, which is `unfinished` from here on: nobody signs in as `user` any more.
+
+    Saving a disabled account ends its sign-ins and keys. Raises LastAdministrator.
+    """
     require_another_administrator(user)
     # Read again and locked: `user` may have been erased, or locked out, since the caller read it.
     found = User.objects.select_for_update().filter(pk=user.pk).first()

@@ -32,6 +32,8 @@ _permissions: dict[str, set[str]] = {
         "auth.view_group",
         "accounts.view_auditevent",
         "accounts.view_ledgerentry",
+        "accounts.view_reservation",
+        "accounts.view_spending",
         *(
             f"accounts.{verb}_{name}"
             for name in ("user", "team")

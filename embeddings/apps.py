@@ -14,7 +14,14 @@ class EmbeddingsConfig(AppConfig):
         from embeddings.collections import unshare
         from embeddings.ingestion import note_failed_task
 
-        roles.contribute(roles.OPERATOR, "embeddings.view_documentversion")
+        roles.contribute(
+            roles.OPERATOR,
+            "embeddings.view_collection",
+            "embeddings.view_document",
+            "embeddings.view_documentversion",
+            "embeddings.view_searchindex",
+        )
+        roles.contribute(roles.ADMIN, "embeddings.view_page", "embeddings.view_chunk")
         erasure.register(personal_data.erase)
         export.contribute("documents", personal_data.export)
         task_finished.connect(note_failed_task)

@@ -52,8 +52,11 @@ def register(forgetter: Forgetter) -> None:
 
 
 @transaction.atomic
-def delete_document(document: Document, *, actor: User) -> None:
-    """From the end of this transaction on nobody sees it; a task removes its traces."""
+def delete_document(document: Document, *, actor: User | None) -> None:
+    """From the end of this transaction on nobody sees it; a task removes its traces.
+
+    Without an `actor` its time has come.
+    """
     # Whoever shows a version locks the collection first, too: in two orders they would wait for each other.
     Collection.objects.select_for_update().filter(pk=document.collection_id).first()
     marked = Document.objects.filter(pk=document.pk, deleting_at=None).update(deleting_at=timezone.now())

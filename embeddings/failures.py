@@ -6,15 +6,17 @@ from django.utils.translation import gettext_lazy as _
 from embeddings.parsing.reasons import AGAIN, Reason
 
 INTERNAL = "internal_error"
+CANCELLED = "called_off"
 
 _OTHERS: dict[str, Promise] = {
     INTERNAL: _("Something went wrong on our side. Try it again; if it lasts, tell who runs the site."),
+    CANCELLED: _("Who runs the site has called off its reading. Ask them, or try it again."),
 }
 
 
 def may_pass(code: str) -> bool:
     """Whether a failed version may be read at another time, as it is."""
-    return code == INTERNAL or code in AGAIN
+    return code in _OTHERS or code in AGAIN
 
 
 def sentence(code: str) -> str:

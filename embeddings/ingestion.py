@@ -21,7 +21,7 @@ from django_tasks import TaskResult, TaskResultStatus, task
 from embeddings import client, storage
 from embeddings.chunking import CHUNKER, chunk
 from embeddings.deletion import clear_up
-from embeddings.failures import INTERNAL
+from embeddings.failures import CANCELLED, INTERNAL
 from embeddings.indexes.client import sync
 from embeddings.indexes.rows import index_for
 from embeddings.language import detect
@@ -88,8 +88,9 @@ def note_failed_task(*, task_result: TaskResult, **_signal: object) -> None:
     """A receiver of `task_finished`: the version of a task that failed for another reason has failed too."""
     if task_result.status != TaskResultStatus.FAILED or task_result.task.func is not ingest_version.func:
         return
-    died = task_result.errors[0].exception_class_path.endswith(".WorkerDied")
-    _mark_failed(UUID(task_result.args[0]), Reason.CRASHED.value if died else INTERNAL)
+    how = task_result.errors[0].exception_class_path.rpartition(".")[2]
+    codes = {"WorkerDied": Reason.CRASHED.value, "CalledOff": CANCELLED}
+    _mark_failed(UUID(task_result.args[0]), codes.get(how, INTERNAL))
 
 
 @transaction.atomic

@@ -8,7 +8,8 @@ A worker looks now and then whether there is anything to do; `manage.py rebuild_
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import structlog
@@ -18,6 +19,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django_tasks import task
 from django_tasks_db.models import DBTaskResult
 
+from accounts.audit import record
+from accounts.models import User
+from accounts.models.audit import AuditKind
 from embeddings import client
 from embeddings.chunking import CHUNKER, chunk
 from embeddings.indexes import client as indexes
@@ -44,10 +48,38 @@ Progress = Callable[[int, int], object]
 @task(priority=IDLE)
 def rebuild_outdated() -> None:
     """Bring all collections to the encoder that runs, one after the other."""
-    try:
+    with _waiting_for_the_encoder():
         encoder = async_to_sync(client.embed)(["."])
         for collection in outdated(encoder.model):
             rebuild(collection, progress=lambda _done, _total: checkpoint())
+
+
+@task(priority=IDLE)
+def index_again(pk: str) -> None:
+    """Bring one collection to the encoder that runs, and its index to what the rows say."""
+    collection = Collection.objects.filter(pk=pk, deleting_at=None).first()
+    if collection is None:
+        return
+    with _waiting_for_the_encoder():
+        rebuild(collection, progress=lambda _done, _total: checkpoint())
+        indexes.sync(collection.pk)
+
+
+@transaction.atomic
+def ask_to_index_again(collection: Collection, *, actor: User) -> bool:
+    """Have a worker do so; False for a collection that is being deleted."""
+    if collection.deleting_at is not None:
+        return False
+    pk = str(collection.pk)
+    record(AuditKind.COLLECTION_REINDEXED, subject=collection.owner, actor=actor, collection=pk)
+    index_again.enqueue(pk)
+    return True
+
+
+@contextmanager
+def _waiting_for_the_encoder() -> Iterator[None]:
+    try:
+        yield
     except EmbedderFailed:
         raise
     except EmbedderUnavailable as error:

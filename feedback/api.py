@@ -4,12 +4,14 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.core.validators import ProhibitNullCharactersValidator
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, OpenApiTypes, extend_schema_field
 from rest_framework import generics, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.validators import ProhibitSurrogateCharactersValidator
 from rest_framework.views import APIView
 
 from accounts.authentication import HasScope, user_of
@@ -29,10 +31,12 @@ TAG_FEEDBACK = "Feedback"
 
 
 class TextField(serializers.CharField):
-    """A text that may be empty, as it was written."""
+    """A text that may be empty, as it was written. What is no character is refused by `sanitize`."""
 
     def __init__(self, *, most: int) -> None:
         super().__init__(required=False, allow_blank=True, trim_whitespace=False, max_length=most)
+        others = (ProhibitNullCharactersValidator, ProhibitSurrogateCharactersValidator)
+        self.validators = [one for one in self.validators if not isinstance(one, others)]
 
 
 @extend_schema_field({"type": "integer", "enum": list(RATINGS)})

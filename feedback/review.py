@@ -28,7 +28,7 @@ from feedback.models.feedback import CORRECTION_LENGTH
 from feedback.sanitize import sanitize
 from feedback.turns import branch_of, prompt_of
 from inference.models import Message, VerifiedAnswer
-from inference.verified import digest_for, fold, verify, withdraw
+from inference.verified import digest_for, fold, unverify, verify
 from llmsite.core.errors import InvalidInput
 
 LABEL_LENGTH = 50
@@ -111,7 +111,7 @@ def _withdraw(source: UUID) -> int:
     What had given way to it, and is accepted still, is told again.
     """
     rows = list(VerifiedAnswer.objects.filter(source=source))
-    removed = withdraw(source)
+    removed = unverify(source)
     for row in rows:
         _put_back(row)
     return removed

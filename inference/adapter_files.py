@@ -117,6 +117,11 @@ def adapter_name(base_name: str, sha256: str) -> str:
     return f"{base[: NAME_LENGTH - HASH_LENGTH - 1]}-{sha256[:HASH_LENGTH]}"
 
 
+def is_name(text: str) -> bool:
+    """Whether `adapter_name` could have given it."""
+    return re.fullmatch(rf"[A-Za-z0-9._-]+-[0-9a-f]{{{HASH_LENGTH}}}", text) is not None
+
+
 def verify(folder: Path, sha256: str, *, base_sha256: str = "") -> LoraFiles:
     """The adapter in `folder`, if it is what was sealed as `sha256`, and trained on `base_sha256`.
 

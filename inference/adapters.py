@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from inference.adapter_files import AdapterRefused, seal, verify
+from inference.adapter_files import AdapterRefused, is_name, seal, verify
 from inference.models import Adapter, AdapterLoad, ChatModelConfig, EngineProcess, LoadState
 from llmsite.core.disk import telling_when_full, to_disk
 
@@ -23,6 +23,7 @@ __all__ = [
     "folder_of",
     "publish",
     "reported",
+    "sweep",
     "want",
     "wanted",
 ]
@@ -116,11 +117,23 @@ def wanted() -> list[Adapter]:
     return list(Adapter.objects.servable().filter(name__in=names)) if names else []
 
 
+def sweep() -> int:
+    """Remove the files of adapters that no row speaks of, a day after they were written; how many."""
+    root = Path(settings.ADAPTERS_ROOT)
+    folders = {path.name: path for path in root.iterdir() if is_name(path.name)} if root.is_dir() else {}
+    known = Adapter.objects.filter(name__in=folders).values_list("name", flat=True)
+    lost = [folders[name] for name in folders.keys() - set(known) if _is_abandoned(folders[name])]
+    for path in lost:
+        shutil.rmtree(path)
+    return len(lost)
+
+
 def _move(folder: Path, place: Path, sha256: str) -> None:
     """Put the sealed adapter in `folder` into its place, whole or not at all."""
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(place.parent)
     if _is_whole(place, sha256):  # A worker that ended before it told anybody has put it there.
+        os.utime(place)  # So that `sweep` leaves it to us.
         shutil.rmtree(folder)
         return
     shutil.rmtree(place, ignore_errors=True)
@@ -148,5 +161,9 @@ def _is_whole(place: Path, sha256: str) -> bool:
 def _sweep(root: Path) -> None:
     """Remove what a worker that was killed in the middle has left."""
     for left in root.glob(".adapter-*"):
-        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+        if _is_abandoned(left):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > ABANDONED_SECONDS

@@ -5,6 +5,7 @@ From here on what the user wrote is kept, whatever happens to the answer.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -29,6 +30,7 @@ from inference.models import (
 )
 from inference.preface import preface_of
 from inference.question import Question, refuse_while_draining
+from llmsite.core.conflicts import retried
 from llmsite.core.errors import NotFound
 
 DOCUMENTS = "documents"
@@ -58,7 +60,7 @@ async def admit(question: Question, *, hit: CachedHit | None = None) -> Turn:
     meanwhile, BudgetExhausted and ServerRestarting.
     """
     refuse_while_draining()
-    return await database_sync_to_async(_store)(question, hit)
+    return await database_sync_to_async(retried)(partial(_store, question, hit))
 
 
 def new_generation(question: Question, **values: Any) -> Generation:

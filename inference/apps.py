@@ -17,9 +17,18 @@ class InferenceConfig(AppConfig):
             "inference.add_chatmodelconfig",
             "inference.change_chatmodelconfig",
             "inference.view_generation",
+            "inference.view_adapter",
+            "inference.view_engineprocess",
+            "inference.view_adapterload",
         )
         roles.contribute(roles.CURATOR, "inference.view_verifiedanswer")
-        roles.contribute(roles.ADMIN, "inference.view_conversation", "inference.read_others_conversations")
+        roles.contribute(
+            roles.ADMIN,
+            "inference.view_conversation",
+            "inference.view_message",
+            "inference.view_answersource",
+            "inference.read_others_conversations",
+        )
         erasure.register(personal_data.erase)
         deletion.register(forget_documents)
         export.contribute("conversations", personal_data.export)

@@ -63,4 +63,6 @@ async def save_answering(generation: Generation) -> None:
     """And let its row say so."""
     names = ("requested_model", "model_alias", "provider", "adapter", "attempts")
     values = {name: getattr(generation, name) for name in names}
-    await database_sync_to_async(Generation.objects.filter(pk=generation.pk).update)(**values)
+    # One that was taken for dead meanwhile stays as it was counted.
+    rows = Generation.objects.running().filter(pk=generation.pk)
+    await database_sync_to_async(rows.update)(**values)

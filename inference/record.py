@@ -16,6 +16,7 @@ from inference.providers import base
 from inference.reactions import may_have_cost
 from llmsite.core.background import run_apart
 from llmsite.core.errors import (
+    AnswerNotSaved,
     Interrupted,
     ProviderFailure,
     ServerRestarting,
@@ -179,10 +180,11 @@ async def _save(generation: Generation, text: str, values: dict[str, Any]) -> bo
     for delay in (*SAVE_DELAYS, None):
         try:
             return await database_sync_to_async(generation.end)(text, **values)
-        except DatabaseFailure:
+        except DatabaseFailure as error:
             log.warning("end_not_saved", generation=str(generation.pk), retry_in=delay, exc_info=True)
             if delay is None:
-                raise
+                # The row stays as it was last saved, and the sweep ends it once the database is back.
+                raise AnswerNotSaved from error
             await asyncio.sleep(delay)
     raise AssertionError("the last try returns or raises")
 

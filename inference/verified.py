@@ -131,17 +131,9 @@ def verify(
     if digest is None:
         return None
     _wait_for_others()
+    values = {"question": turns[-1].content, "answer": answer, "source": source, "created_by": by}
     row, _ = VerifiedAnswer.objects.update_or_create(
-        digest=digest,
-        user=user,
-        collection=collection,
-        defaults={
-            "question": turns[-1].content,
-            "answer": answer,
-            "source": source,
-            "created_by": by,
-            "created_at": timezone.now(),
-        },
+        digest=digest, user=user, collection=collection, defaults={**values, "created_at": timezone.now()}
     )
     return row
 
@@ -153,7 +145,7 @@ def digest_for(message: Message, *, own: bool) -> str | None:
 
 
 @transaction.atomic
-def withdraw(source: UUID) -> int:
+def unverify(source: UUID) -> int:
     """Remove what was verified because of the feedback `source`; returns how many that were."""
     rows = VerifiedAnswer.objects.filter(source=source)
     if not rows.exists():

@@ -1,8 +1,11 @@
-"""uvicorn's protocols, but a client that does not read is dropped, and little is kept for it meanwhile.
+"""uvicorn's protocols, but a client that does not read, or hardly sends, is dropped; little is kept for it.
 
-uvicorn waits for such a client without an end, and a polite close waits for it too: what was written has to
-be sent first, and the kernel goes on trying even where the process has closed. So the connection is reset,
-which throws away what was not delivered.
+uvicorn waits without an end for a client that does not read, and a polite close waits for it too: what was
+written has to be sent first, and the kernel goes on trying even where the process has closed. So the
+connection is reset, which throws away what was not delivered.
+
+It waits as long for a request that has begun. Its head has to be whole after `HEAD_SECONDS`; a body may take
+any time, as long as it comes on: an upload over a slow line is no attack.
 """
 
 import asyncio
@@ -18,6 +21,11 @@ from llmsite.core.outlet import EXTENSION
 
 SEND_SECONDS = 30.0
 """How long a client may take to make room for what comes next."""
+HEAD_SECONDS = 10.0
+"""How long the head of a request may take, from the connection on or from the first byte of a later one."""
+BODY_SECONDS = 30.0
+BODY_BYTES = 1 << 14
+"""The least of a body that has to come in any `BODY_SECONDS`, unless we were not reading."""
 KERNEL_BUFFER_BYTES = 1 << 18
 """What the kernel keeps for one connection, and as much again for its own books.
 
@@ -58,7 +66,67 @@ class Impatient(asyncio.Protocol):
         self.transport.abort()
 
 
-class ImpatientHttpProtocol(Impatient, HttpToolsProtocol):
+class Hurry(Impatient, HttpToolsProtocol):
+    """Ends connections whose request does not come on. A request that comes whole costs a comparison."""
+
+    _due: asyncio.TimerHandle | None = None
+    """When what is being read has to be there."""
+    _is_body = False
+    """Whether that is a body."""
+    _came = 0
+    """Bytes of it since the last look."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._due = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope:
+            self._await_head()
+        elif cycle.more_body:
+            self._await_body(len(data))
+        elif cycle.response_complete:  # What came is no request, such as empty lines.
+            self._await_head()
+        else:
+            self._lose_hurry()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose_hurry()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        """Of a request that has begun, or of the next one: uvicorn's own patience ends with any byte."""
+        if self.transport.get_protocol() is not self:  # It has become a WebSocket.
+            self._lose_hurry()
+        elif self._due is None or self._is_body:
+            self._lose_hurry()
+            self._due = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _await_body(self, came: int) -> None:
+        self._came += came
+        if self._due is None or not self._is_body:
+            self._lose_hurry()
+            self._is_body = True
+            self._due = self.loop.call_later(BODY_SECONDS, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        if self._came < BODY_BYTES and not self.flow.read_paused:
+            self.break_off()
+            return
+        self._came = 0
+        self._due = self.loop.call_later(BODY_SECONDS, self._look_at_body)
+
+    def _lose_hurry(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+            self._is_body = False
+            self._came = 0
+
+
+class ImpatientHttpProtocol(Hurry):
     """HTTP, event streams included: their pieces need no task to be written (`llmsite.core.outlet`)."""
 
     def on_message_begin(self) -> None:

@@ -38,7 +38,7 @@ ROOT_URLCONF = "llmsite.urls"
 ASGI_APPLICATION = "llmsite.asgi.application"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "llmsite.admin_app.WorkplaceConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "inference",
     "feedback",
     "training",
+    "dashboard",
     "llmsite",
 ]
 if "runserver" in sys.argv or "pytest" in sys.modules:
@@ -331,6 +332,19 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
+
+# --- How long things are kept --------------------------------------------------------------------
+
+# Days; 0 keeps for ever. A worker removes what is older (llmsite/retention/).
+RETENTION_CONVERSATIONS_DAYS = env.whole("RETENTION_CONVERSATIONS_DAYS", 0)
+RETENTION_ONE_OFF_DAYS = env.whole("RETENTION_ONE_OFF_DAYS", 0)
+RETENTION_FEEDBACK_DAYS = env.whole("RETENTION_FEEDBACK_DAYS", 0)
+RETENTION_DOCUMENTS_DAYS = env.whole("RETENTION_DOCUMENTS_DAYS", 0)
+RETENTION_TRAINING_METRICS_DAYS = env.whole("RETENTION_TRAINING_METRICS_DAYS", 0)
+RETENTION_LEDGER_DAYS = env.whole("RETENTION_LEDGER_DAYS", 0)
+RETENTION_AUDIT_DAYS = env.whole("RETENTION_AUDIT_DAYS", 0)
+RETENTION_ADMIN_LOG_DAYS = env.whole("RETENTION_ADMIN_LOG_DAYS", 0)
+RETENTION_TASKS_DAYS = env.whole("RETENTION_TASKS_DAYS", 1, least=1)
 
 # --- Language, files, logs -----------------------------------------------------------------------
 

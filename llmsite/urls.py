@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from django.views.i18n import JavaScriptCatalog
 
 import accounts.urls
+import dashboard.urls
 import embeddings.urls
 import feedback.urls
 import inference.urls
@@ -15,8 +16,7 @@ from accounts.pages.sign_in import admin_login, logout
 from llmsite import api_docs, health
 from llmsite.core import error_pages
 from llmsite.metrics import doors as metrics
-
-admin.site.site_header = admin.site.site_title = "llmsite"
+from llmsite.retention import page as retention
 
 _HOUR = 3600
 # The texts of one language, which the address names; without this each page would ask for them again.
@@ -38,6 +38,8 @@ urlpatterns = [
     *embeddings.urls.pages,
     *feedback.urls.pages,
     *training.urls.pages,
+    *dashboard.urls.pages,
+    path("retention/", retention.overview, name="retention"),
     path("health/live", health.live),
     path("health/ready", health.ready),
     path("health/stream", health.stream),

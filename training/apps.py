@@ -18,7 +18,10 @@ class TrainingConfig(AppConfig):
             "training.view_trainingrun",
             "training.view_evaluation",
             "training.view_promotion",
+            "training.view_metric",
+            "training.view_datasetrow",
         )
+        roles.contribute(roles.CURATOR, "training.view_evaluationanswer")
 
         adapters.want(promotion.wanted)
         adapters.after_report(promotion.converge)

@@ -178,6 +178,7 @@ _PREVIEW: Json = answer(
     rows=list_of({"type": "object"}),
     count={"type": "integer"},
     bad={"type": "integer"},
+    tools={"type": "integer", "description": "Rows in which calls of tools become plain chat."},
     problems=list_of(_PROBLEM),
     report={"type": "object"},
 )
@@ -211,6 +212,7 @@ def _look(request: HttpRequest) -> dict[str, Any]:
         "rows": found.rows,
         "count": found.count,
         "bad": found.bad,
+        "tools": found.tools,
         "problems": [problem.as_dict() for problem in found.problems],
         "report": found.report,
     }

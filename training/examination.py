@@ -1,7 +1,7 @@
 """Examines the models of runs: measured in a child process, compared by a judge, decided by the gate.
 
 Whoever puts its `claim` on the row of an evaluation has it, and every later change names that claim. A row
-whose beat stands still has lost its worker, and is made by another one from the beginning.
+whose beat stands still has lost its trainer, and is made by another one from the beginning.
 """
 
 import shutil
@@ -46,7 +46,7 @@ MOST_CASES = 100
 ANSWER_TOKENS = 128
 """How long an answer may become."""
 SILENCE = timedelta(seconds=60)
-"""After so long without a beat the worker of an evaluation is taken for dead."""
+"""After so long without a beat the trainer of an evaluation is taken for dead."""
 BEAT_SECONDS = 5.0
 MOST_TRIES = 3
 FOLDER = "evaluation-"
@@ -57,7 +57,7 @@ ShouldStop = Callable[[], float | None]
 
 
 def claim_next(*, only: Evaluation | None = None) -> Evaluation | None:
-    """The evaluation that has waited longest, claimed for this worker; also one whose worker has died."""
+    """The evaluation that has waited longest, claimed for this trainer; also one whose trainer has died."""
     sweep()
     silent = Q(claim=None) | Q(beat_at__lt=timezone.now() - SILENCE)
     waiting_ones = Evaluation.objects.filter(silent, ended_at=None)
@@ -101,15 +101,15 @@ class Failed(Exception):
 
 
 class _GivenBack(Exception):
-    """This worker is to stop."""
+    """This trainer is to stop."""
 
 
 class _Lost(Exception):
-    """Another worker has it: this one was taken for dead. Nothing may be changed any more."""
+    """Another trainer has it: this one was taken for dead. Nothing may be changed any more."""
 
 
 class _Work:
-    """One evaluation in this worker's hands."""
+    """One evaluation in this trainer's hands."""
 
     def __init__(self, evaluation: Evaluation, should_stop: ShouldStop) -> None:
         self.evaluation = evaluation
@@ -178,7 +178,7 @@ class _Work:
             [self._case(number, example) for number, example in answered.items()],
             model=self.evaluation.judge,
             user=user,
-            # Of this worker alone: one that was taken for dead may wake up, and ends its own.
+            # Of this trainer alone: one that was taken for dead may wake up, and ends its own.
             conversation=self.evaluation.claim or uuid4(),
             should_stop=lambda: self._ask() is not None,
         )
@@ -224,13 +224,13 @@ class _Work:
     # --- Its row -----------------------------------------------------------------------------------
 
     def change(self, **values: Any) -> None:
-        """Change the row, as long as it is this worker's. Raises _Lost."""
+        """Change the row, as long as it is this trainer's. Raises _Lost."""
         mine = Evaluation.objects.filter(pk=self.evaluation.pk, claim=self.evaluation.claim, ended_at=None)
         if not mine.update(**values):
             raise _Lost
 
     def give_back(self) -> None:
-        """Another worker may begin anew; being stopped was no try."""
+        """Another trainer may begin anew; being stopped was no try."""
         with suppress(_Lost):
             self.change(claim=None, tries=F("tries") - 1)
 

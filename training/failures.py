@@ -35,6 +35,14 @@ SENTENCES: dict[str, Promise] = {
     "row_too_long": _(
         "Row {row} has {tokens} tokens, and max_length is {limit}. Raise it, or shorten the row."
     ),
+    "rows_too_long": _(
+        "Row {row} has {tokens} tokens, and max_length is {limit}. With a max_length of {longest} all rows "
+        "fit; with leave_out, longer ones are left out."
+    ),
+    "rows_over_context": _(
+        "Row {row} has {tokens} tokens, and {limit} are taken; the local model reads {context} at most. With "
+        "leave_out, longer rows are left out."
+    ),
     "row_refused": _("The chat template of the local model does not take the turns of row {row}."),
     "no_rows": _("No row is left to train on once some are held out. Lower eval_fraction."),
     "diverged": _("The loss was no number any more after step {step}. Choose a lower learning_rate."),

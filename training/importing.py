@@ -35,7 +35,10 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a file would become. `problems` are the first rows that are not right, of `bad`."""
+    """What a file would become. `problems` are the first rows that are not right, of `bad`.
+
+    In `tools` rows what tools were asked, or gave, is plain text.
+    """
 
     layout: str
     shape: str
@@ -44,6 +47,7 @@ class Preview:
     count: int
     problems: list[Problem]
     bad: int
+    tools: int
     report: dict[str, Any]
 
 
@@ -95,6 +99,7 @@ def look_at(path: Path, name: str, *, columns: Mapping[str, str] | None = None) 
         read.facts.count,
         read.problems,
         read.bad,
+        read.tools,
         report,
     )
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from accounts.audit import record
 from accounts.models import User
@@ -22,7 +23,7 @@ from training.models import ENDED, Dataset, DatasetRow, DatasetVersion, Layout, 
 from training.rows import Row, read_rows
 from training.versions import LEAST_ROWS, PeopleChanged, Person, Rows
 
-BECAUSE_ERASED = "Somebody in its data was erased."
+BECAUSE_ERASED = gettext_noop("Somebody in its data was erased.")
 TRIES = 5
 """How often what is left of a version is put together anew because the data set has changed meanwhile."""
 

@@ -19,6 +19,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.audit import record
 from accounts.models import User
@@ -33,6 +34,11 @@ log = structlog.get_logger("llmsite.promotion")
 LOADING_LASTS = timedelta(seconds=90)
 """After so long without a word of every engine process a promotion has failed."""
 LOOK_SECONDS = 0.5
+
+# Kept as they are written here, and put into the reader's language where they are shown (`Promotion.reason`).
+WITHDRAWN = gettext_noop("The adapter was withdrawn.")
+TOO_LATE = gettext_noop("Not every model process has loaded it in time. Their logs say why.")
+CALLED_OFF = gettext_noop("Called off.")
 
 
 # --- What staff ask for ------------------------------------------------------------------------------
@@ -75,8 +81,9 @@ def rollback(*, user: User | None, model: ChatModelConfig | None = None) -> Prom
 
 
 def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = None) -> int:
-    """Take adapters out of use for good; how many were not yet. `because` is a sentence for operators.
+    """Take adapters out of use for good; how many were not yet.
 
+    `because` is a sentence for operators, as the code has it: it is translated where it is shown.
     A model that stands on one of them is its base model alone from now on: nothing has to be loaded for that.
     Their files, which may hold what somebody wrote by heart, are removed.
     """
@@ -85,9 +92,7 @@ def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = 
         going = list(rows)
         rows.update(withdrawn_at=timezone.now(), withdrawn_because=because[:200])
         moves = Promotion.objects.filter(adapter__in=going)
-        moves.filter(status=PromotionStatus.LOADING).update(
-            status=PromotionStatus.FAILED, error=_("The adapter was withdrawn.")
-        )
+        moves.filter(status=PromotionStatus.LOADING).update(status=PromotionStatus.FAILED, error=WITHDRAWN)
         for live in moves.filter(status=PromotionStatus.LIVE).select_related("model", "adapter"):
             _to_base(live, user=actor, because=because)
         # Those that no promotion has put there, too.
@@ -98,11 +103,12 @@ def withdraw(adapters: Iterable[Adapter], *, because: str, actor: User | None = 
     return len(going)
 
 
-def remove_files(withdrawn: Iterable[Adapter]) -> None:
-    """Remove what a process that died in the middle of `withdraw` has left. Raises OSError."""
-    for adapter in withdrawn:
-        if (folder := folder_of(adapter.name)).exists():
-            shutil.rmtree(folder)
+def remove_files(withdrawn: Iterable[Adapter]) -> int:
+    """Remove what a process that died in the middle of `withdraw` has left; how many. Raises OSError."""
+    folders = [folder for adapter in withdrawn if (folder := folder_of(adapter.name)).exists()]
+    for folder in folders:
+        shutil.rmtree(folder)
+    return len(folders)
 
 
 # --- What is so at the moment ------------------------------------------------------------------------
@@ -152,7 +158,7 @@ def converge() -> None:
 def _look_after(live: Promotion) -> None:
     """Let a model be its base model alone where what it stands on is gone: better than no answer at all."""
     if live.adapter is not None and live.adapter.withdrawn_at is not None:
-        _to_base(live, user=None, because=_("The adapter was withdrawn."))
+        _to_base(live, user=None, because=WITHDRAWN)
         return
     if live.model.is_served_here and live.model.adapter != _name_of(live):
         _put_back(live)
@@ -166,7 +172,7 @@ def _look_after(live: Promotion) -> None:
 def _converge_one(move: Promotion) -> None:
     assert move.adapter is not None
     if move.adapter.withdrawn_at is not None:
-        _fail(move, _("The adapter was withdrawn."))
+        _fail(move, WITHDRAWN)
         return
     heard = confirmed(move.adapter)
     if heard.failed:
@@ -174,7 +180,7 @@ def _converge_one(move: Promotion) -> None:
     elif heard.is_complete:
         _go_live(move)
     elif timezone.now() - move.created_at > LOADING_LASTS:
-        _fail(move, _("Not every model process has loaded it in time. Their logs say why."))
+        _fail(move, TOO_LATE)
 
 
 def _go_live(move: Promotion) -> bool:
@@ -281,7 +287,7 @@ def _call_off(model: ChatModelConfig, user: User | None) -> Promotion | None:
         loading = Promotion.objects.filter(model=model, status=PromotionStatus.LOADING)
         move = loading.first()
         if move is None or not loading.filter(pk=move.pk).update(
-            status=PromotionStatus.FAILED, error=_("Called off.")
+            status=PromotionStatus.FAILED, error=CALLED_OFF
         ):
             return None
         name = move.adapter.name if move.adapter else None
@@ -327,9 +333,8 @@ def _require_good(run: TrainingRun, adapter: Adapter) -> None:
     """Raises PromotionRefused."""
     if adapter.withdrawn_at is not None or run.version.withdrawn_at is not None:
         # The second where a run ended after its data set was withdrawn.
-        raise PromotionRefused(
-            reason=_("What this run has learned was withdrawn. %(why)s") % {"why": adapter.withdrawn_because}
-        )
+        why = _(adapter.withdrawn_because)
+        raise PromotionRefused(reason=_("What this run has learned was withdrawn. %(why)s") % {"why": why})
     if run.evaluations.filter(ended_at=None).exists():
         raise PromotionRefused(reason=_("Its evaluation is still being made."))
     evaluation = judged(run)

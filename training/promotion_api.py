@@ -112,6 +112,7 @@ class PromotionSerializer(serializers.ModelSerializer[Promotion]):
     )
     previous = serializers.CharField(source="previous.name", default=None, allow_null=True)
     run = serializers.UUIDField(source="adapter.run", default=None, allow_null=True)
+    error = serializers.CharField(source="reason", help_text="Why it failed, or why nobody has asked for it.")
 
     class Meta:
         model = Promotion

@@ -61,6 +61,8 @@ class Reading:
     first: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     bad: int = 0
+    tools: int = 0
+    """Rows in which what tools were asked, or gave, became plain text."""
     is_whole: bool = False
 
 
@@ -168,6 +170,7 @@ def _take_row(reading: Reading, values: dict[str, Any], line: bytes, keep: Calla
         content=bytes.fromhex(values["content"]),
         earlier=[bytes.fromhex(digest) for digest in values["earlier"]],
     )
+    reading.tools += bool(values["tools"])
     if len(reading.first) < SHOWN_ROWS:
         reading.first.append(row)
     keep(line)

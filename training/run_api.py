@@ -27,11 +27,13 @@ from training.starting import cancel, start_run
 # --- What programs send and get ----------------------------------------------------------------------
 
 
-def _setting(name: str, *, whole: bool) -> serializers.Field[Any, Any, Any, Any]:
-    least, most = LIMITS[name]
+def _setting(name: str, kind: Any) -> serializers.Field[Any, Any, Any, Any]:
     default = getattr(RunSettings(), name)
     text = f"{default} by default."
-    if whole:
+    if kind is bool:
+        return serializers.BooleanField(required=False, help_text=text)
+    least, most = LIMITS[name]
+    if kind is int:
         return serializers.IntegerField(
             required=False, min_value=int(least), max_value=int(most), help_text=text
         )
@@ -41,7 +43,7 @@ def _setting(name: str, *, whole: bool) -> serializers.Field[Any, Any, Any, Any]
 RunSettingsSerializer = type(
     "RunSettingsSerializer",
     (StrictSerializer,),
-    {field.name: _setting(field.name, whole=field.type is int) for field in fields(RunSettings)},
+    {field.name: _setting(field.name, field.type) for field in fields(RunSettings)},
 )
 """A field for each of RunSettings, with its limits."""
 
@@ -146,7 +148,7 @@ class RunListView(TrainingView, generics.ListAPIView[TrainingRun]):
         fails=(RunRefused, DatasetWithdrawn, DatasetDamaged, NotFound),
     )
     def post(self, request: Request) -> Response:
-        """It waits until a worker takes it. What cannot fit into memory, disk or time is refused."""
+        """It waits until a trainer takes it. What cannot fit into memory, disk or time is refused."""
         values = NewRunSerializer.read(request.data)
         version = version_of(access_dataset(values["dataset"]), values.get("version"))
         run = start_run(

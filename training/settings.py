@@ -24,7 +24,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "save_every": (1, 100_000),
     "log_every": (1, 10_000),
 }
-"""The least and the most of each."""
+"""The least and the most of each number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class RunSettings:
     max_steps: int = 0
     max_length: int = 512
     """Tokens of the longest row. One that is longer is an error, and is never cut."""
+    leave_out: bool = False
+    """Longer rows are left out where this is true: neither trained on nor held out."""
     seed: int = 0
     eval_fraction: float = 0.1
     """Of the rows, held out to see how well the model does on what it was not trained on."""
@@ -58,12 +60,13 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check(field.name, getattr(self, field.name), whole=field.type is int)
+            _check(field.name, getattr(self, field.name), field.type)
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Self:
         """From values as JSON has them; those that are not given are as above. Raises InvalidInput."""
-        unknown = next((name for name in given if name not in LIMITS), None)
+        known = {field.name for field in fields(cls)}
+        unknown = next((name for name in given if name not in known), None)
         if unknown is not None:
             raise UnknownParameter(field=f"settings.{unknown}")
         return cls(**given)
@@ -80,8 +83,12 @@ class RunSettings:
         return self.max_steps or self.epochs * -(-rows // self.rows_a_step)
 
 
-def _check(name: str, value: Any, *, whole: bool) -> None:
-    least, most = LIMITS[name]
+def _check(name: str, value: Any, kind: Any) -> None:
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise InvalidInput(field=f"settings.{name}", reason=_("This must be true or false."))
+        return
+    (least, most), whole = LIMITS[name], kind is int
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:
         form = _("a whole number") if whole else _("a number")

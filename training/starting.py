@@ -1,6 +1,7 @@
 """Training runs as staff ask for them: checked and queued, or called off."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
@@ -12,12 +13,15 @@ from accounts.models import User
 from accounts.models.audit import AuditKind
 from llmsite.core.errors import DatasetWithdrawn, RunRefused
 from llmsite.core.logs import request_id
-from training.estimate import estimate, require_fitting, sizes_of
+from training.estimate import Sizes, estimate, require_fitting, sizes_of
 from training.failures import sentence
 from training.lineage import obstacle
 from training.models import ENDED, DatasetVersion, Layout, RunStatus, TrainingRun
 from training.rows import read_rows, split
 from training.settings import RunSettings
+
+if TYPE_CHECKING:
+    from inference.engine.base_model import BaseModel
 
 TRAINABLE = (Layout.SFT, Layout.PREFERENCE, Layout.TEXT)
 """Of a preference pair the chosen answer is learnt. A rated answer may be one that should not be."""
@@ -28,23 +32,13 @@ SILENCE = timedelta(seconds=30)
 def start_run(
     version: DatasetVersion, *, name: str = "", chosen: RunSettings | None = None, user: User | None
 ) -> TrainingRun:
-    """Queue a run over `version`; a worker takes it. Nothing is stored where it is refused.
+    """Queue a run over `version`; a trainer takes it. Nothing is stored where it is refused.
 
     Raises RunRefused, DatasetWithdrawn and DatasetDamaged.
     """
     chosen = chosen or RunSettings()
     _require_trainable(version, chosen)
-    # It computes with numpy, which a web process has no other use for.
-    from inference.engine.base_model import base_model
-    from inference.engine.runner import EngineError
-
-    try:
-        base = base_model(settings.LOCAL_MODEL_PATH, settings.MODELS_ROOT)
-        sizes = sizes_of(base.source, base.sha256)
-    except (EngineError, OSError, ValueError, KeyError) as error:
-        raise RunRefused(
-            reason=_("The local model cannot be read, so nothing can be trained on it.")
-        ) from error
+    base, sizes = _local_model()
     found = estimate(version, chosen, base=base, sizes=sizes)
     require_fitting(found)
     with transaction.atomic():
@@ -84,9 +78,23 @@ def _end_if_idle(run: TrainingRun) -> bool:
 
 
 def _ask(run: TrainingRun) -> bool:
-    """Tell the worker that has it; twice is as good as once."""
+    """Tell the trainer that has it; twice is as good as once."""
     open_rows = TrainingRun.objects.filter(pk=run.pk).exclude(status__in=ENDED)
     return bool(open_rows.update(cancel_requested_at=timezone.now()))
+
+
+def _local_model() -> tuple["BaseModel", Sizes]:
+    """Raises RunRefused."""
+    # It computes with numpy, which a web process has no other use for.
+    from inference.engine.base_model import base_model
+    from inference.engine.runner import EngineError
+
+    try:
+        base = base_model(settings.LOCAL_MODEL_PATH, settings.MODELS_ROOT)
+        return base, sizes_of(base.source, base.sha256)
+    except (EngineError, OSError, ValueError, KeyError) as error:
+        reason = _("The local model cannot be read, so nothing can be trained on it.")
+        raise RunRefused(reason=reason) from error
 
 
 def _require_trainable(version: DatasetVersion, chosen: RunSettings) -> None:
@@ -102,11 +110,14 @@ def _require_trainable(version: DatasetVersion, chosen: RunSettings) -> None:
     told = version.report.get("tokens") or {}
     longest = told.get("longest")
     # Only where tokens were counted, and with some slack: the run itself looks at each row exactly.
-    if told.get("unit") == "tokens" and isinstance(longest, int) and longest > 1.1 * chosen.max_length:
+    if chosen.leave_out or told.get("unit") != "tokens" or not isinstance(longest, int):
+        return
+    if longest > 1.1 * chosen.max_length:
         raise RunRefused(
             field="settings.max_length",
             reason=_(
-                "The longest row has about {longest} tokens. Raise max_length, or shorten the row."
+                "The longest row has about {longest} tokens: raise max_length to that at least, or leave "
+                "longer rows out (leave_out)."
             ).format(longest=longest),
         )
 

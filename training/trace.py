@@ -113,9 +113,8 @@ def _chain(
 ) -> Chain:
     """What follows in both directions from the one that is given."""
     if adapters is not None:
-        runs = TrainingRun.objects.filter(
-            pk__in=list(adapters.exclude(run=None).values_list("run", flat=True))
-        )
+        of_adapters = adapters.exclude(run=None).values_list("run", flat=True)
+        runs = TrainingRun.objects.filter(pk__in=list(of_adapters))
     if runs is not None:
         versions = DatasetVersion.objects.filter(runs__in=runs)
     assert versions is not None
@@ -123,9 +122,22 @@ def _chain(
         runs = TrainingRun.objects.filter(version__in=versions)
     if adapters is None:
         adapters = Adapter.objects.filter(run__in=list(runs.values_list("pk", flat=True)))
-    if feedback is None:
-        rows = DatasetRow.objects.filter(version__in=versions, feedback__isnull=False)
-        feedback = Feedback.objects.filter(pk__in=rows.values("feedback"))
+    return _shown(label, adapters, runs, versions, feedback if feedback is not None else _learnt(versions))
+
+
+def _learnt(versions: QuerySet[DatasetVersion]) -> QuerySet[Feedback]:
+    rows = DatasetRow.objects.filter(version__in=versions, feedback__isnull=False)
+    return Feedback.objects.filter(pk__in=rows.values("feedback"))
+
+
+def _shown(
+    label: str,
+    adapters: QuerySet[Adapter],
+    runs: QuerySet[TrainingRun],
+    versions: QuerySet[DatasetVersion],
+    feedback: QuerySet[Feedback],
+) -> Chain:
+    """As much of them as is shown."""
     names = [adapter.name for adapter in adapters]
     answers = Generation.objects.filter(adapter__in=names).exclude(adapter="")
     return Chain(

@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
+from accounts.admin.actions import may_do, refuse_foreign_actions
+from accounts.admin.lists import ListAdmin
 from accounts.audit import acting, record
 from accounts.authentication import user_of
 from accounts.models import User
 from accounts.models.audit import AuditKind
 
 
-class RecordedAdmin(admin.ModelAdmin):
+class RecordedAdmin(ListAdmin):
     """What a page changes is recorded in the audit log as done by who asked for it."""
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -20,6 +21,7 @@ class RecordedAdmin(admin.ModelAdmin):
             return super().changeform_view(request, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        refuse_foreign_actions(self, request)
         with acting(user_of(request)):
             return super().changelist_view(request, *args, **kwargs)
 
@@ -32,6 +34,11 @@ class RecordedAdmin(admin.ModelAdmin):
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         return super().history_view(request, *args, **kwargs)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Those of `accounts.admin.actions` name a permission themselves."""
+        found = super().get_actions(request)
+        return {name: action for name, action in found.items() if action and may_do(request, action[0])}
 
 
 class HistoryAdmin(RecordedAdmin):

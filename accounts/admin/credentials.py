@@ -2,55 +2,64 @@
 
 from django.conf import settings
 from django.contrib import admin
-from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
+from accounts.admin.actions import RowAction
 from accounts.admin.base import HistoryAdmin
+from accounts.admin.lists import FoundByIndex
 from accounts.audit import record
-from accounts.authentication import user_of
 from accounts.keys import revoke_key
-from accounts.models import ApiKey, Session
+from accounts.models import ApiKey, Session, User
 from accounts.models.audit import AuditKind
 from accounts.money import as_money
 from accounts.roles import may_manage
 
 
-class _CredentialAdmin(HistoryAdmin):
+def _end(session: Session, actor: User) -> bool:
+    ended = may_manage(actor, session.user) and bool(Session.objects.filter(pk=session.pk).revoke())
+    if ended:
+        record(AuditKind.SESSION_ENDED, subject=session.user, actor=actor)
+    return ended
+
+
+def _revoke(key: ApiKey, actor: User) -> bool:
+    return may_manage(actor, key.user) and revoke_key(key, actor=actor)
+
+
+class _CredentialAdmin(FoundByIndex, HistoryAdmin):
     """Credentials are ended, and stay as history; their permission to delete stands for that."""
 
     list_select_related = ("user",)
-    date_hierarchy = "created_at"
-
-    def has_end_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(f"accounts.delete_{self.opts.model_name}")
+    list_filter = (
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("created_at", admin.DateFieldListFilter),
+    )
+    sortable_by = ()
 
 
 @admin.register(Session)
 class SessionAdmin(_CredentialAdmin):
     list_display = ("user", "user_agent", "created_at", "last_used_at", "revoked_at")
-    search_fields = ("user__username",)
+    search_fields = ("pk", "user__username")
+    search_help_text = _("A username, or an id")
     fields = ("user", "user_agent", "created_at", "last_used_at", "revoked_at")
-    actions = ("end_sign_ins",)
-
-    @admin.action(description=_("End the selected sign-ins"), permissions=["end"])
-    @transaction.atomic
-    def end_sign_ins(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
-        ended = 0
-        for session in queryset.filter(revoked_at=None).select_related("user"):
-            if may_manage(user_of(request), session.user) and Session.objects.filter(pk=session.pk).revoke():
-                record(AuditKind.SESSION_ENDED, subject=session.user)
-                ended += 1
-        text = ngettext("%(count)d sign-in ended.", "%(count)d sign-ins ended.", ended)
-        self.message_user(request, text % {"count": ended})
+    ordering = ("-created_at", "pk")
+    actions = (
+        RowAction(
+            "end_sign_ins",
+            _end,
+            label=_("End sign-ins"),
+            question=_("Whoever uses these sign-ins is signed out within seconds, on these devices."),
+            permission="accounts.delete_session",
+        ),
+    )
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(_CredentialAdmin):
     list_display = ("name", "public_id", "user", "scopes", "created_at", "expires_at", "revoked_at")
-    search_fields = ("name", "public_id", "user__username")
+    search_fields = ("public_id", "user__username")
+    search_help_text = _("A username, or the public id of a key")
     fields = (
         "name",
         "public_id",
@@ -64,18 +73,18 @@ class ApiKeyAdmin(_CredentialAdmin):
         "expires_at",
         "revoked_at",
     )
-    actions = ("revoke_keys",)
+    ordering = ("-pk",)
+    actions = (
+        RowAction(
+            "revoke_keys",
+            _revoke,
+            label=_("Revoke keys"),
+            question=_("Programs that use these keys are refused within seconds, and for good."),
+            permission="accounts.delete_apikey",
+        ),
+    )
 
     @admin.display(description=_("monthly budget"), empty_value="-")
     def monthly_budget(self, key: ApiKey) -> str | None:
         micro = key.monthly_budget_micro
         return None if micro is None else f"{as_money(micro)} {settings.CURRENCY}"
-
-    @admin.action(description=_("Revoke the selected keys"), permissions=["end"])
-    @transaction.atomic
-    def revoke_keys(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        actor = user_of(request)
-        keys = [key for key in queryset.select_related("user") if may_manage(actor, key.user)]
-        ended = sum(revoke_key(key, actor=actor) for key in keys)
-        text = ngettext("%(count)d key revoked.", "%(count)d keys revoked.", ended)
-        self.message_user(request, text % {"count": ended})

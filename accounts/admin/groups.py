@@ -43,4 +43,4 @@ class GroupAdmin(RecordedAdmin, auth_admin.GroupAdmin):
 class TeamAdmin(RecordedAdmin):
     list_display = ("name",)
     search_fields = ("name",)
-    filter_horizontal = ("members",)
+    autocomplete_fields = ("members",)

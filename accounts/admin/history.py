@@ -1,4 +1,4 @@
-"""The audit log and the ledger: both are only read, and name people by their pseudonyms."""
+"""The audit log, the ledger and what is spent: all are only read, and name people by their pseudonyms."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
@@ -15,8 +15,9 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import HistoryAdmin
+from accounts.admin.lists import FoundByIndex
 from accounts.audit import as_json_lines
-from accounts.models import AuditEvent, LedgerEntry, User
+from accounts.models import AuditEvent, LedgerEntry, Reservation, Spending, User
 from accounts.money import as_money
 
 LINES_AT_ONCE = 500
@@ -27,7 +28,7 @@ class _NamingChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        assert isinstance(self.model_admin, _PseudonymAdmin)
+        assert isinstance(self.model_admin, PseudonymAdmin)
         fields = self.model_admin.pseudonyms
         wanted = {getattr(row, field) for row in self.result_list for field in fields}
         known = User.objects.filter(pseudonym__in=wanted - {None})
@@ -36,11 +37,12 @@ class _NamingChangeList(ChangeList):
             row.names = names
 
 
-class _PseudonymAdmin(HistoryAdmin):
+class PseudonymAdmin(HistoryAdmin):
     """Rows that name people by `pseudonyms`; they are shown, and searched, by the names of today."""
 
     pseudonyms: tuple[str, ...] = ()
     search_help_text = _("A username, or a pseudonym")
+    sortable_by = ()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return _NamingChangeList
@@ -73,11 +75,10 @@ def _name(row: Model, pseudonym: UUID | None) -> str:
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(_PseudonymAdmin):
+class AuditEventAdmin(PseudonymAdmin):
     pseudonyms = ("actor", "subject")
     list_display = ("created_at", "kind", "who", "to_whom", "network", "data")
-    list_filter = ("kind",)
-    date_hierarchy = "created_at"
+    list_filter = ("kind", ("created_at", admin.DateFieldListFilter))
     # The box is shown where this is not empty; `get_search_results` says what is searched.
     search_fields = ("subject",)
     fields = ("created_at", "kind", "who", "actor", "to_whom", "subject", "network", "request_id", "data")
@@ -123,7 +124,7 @@ def _joined(lines: Iterable[str]) -> str:
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(_PseudonymAdmin):
+class LedgerEntryAdmin(PseudonymAdmin):
     pseudonyms = ("account",)
     list_display = (
         "created_at",
@@ -137,9 +138,10 @@ class LedgerEntryAdmin(_PseudonymAdmin):
         "cost",
         "estimated",
     )
-    list_filter = ("kind", "estimated", "provider")
-    date_hierarchy = "created_at"
+    list_filter = ("kind", "estimated", ("created_at", admin.DateFieldListFilter))
     search_fields = ("account",)
+    # Bookings are numbered as they come, so this is the order of time, by an index.
+    ordering = ("-pk",)
     readonly_fields = ("payer", "cost")
 
     @admin.display(description=_("payer"))
@@ -149,3 +151,56 @@ class LedgerEntryAdmin(_PseudonymAdmin):
     @admin.display(description=_("cost"), ordering="cost_micro")
     def cost(self, entry: LedgerEntry) -> str:
         return as_money(entry.cost_micro)
+
+
+@admin.register(Reservation)
+class ReservationAdmin(PseudonymAdmin):
+    """Calls under way, and what they may cost at the most."""
+
+    pseudonyms = ("account",)
+    list_display = ("created_at", "payer", "api_key", "model", "provider", "amount")
+    search_fields = ("account",)
+    fields = (
+        "created_at",
+        "call",
+        "payer",
+        "account",
+        "month",
+        "api_key",
+        "model",
+        "provider",
+        "input_price",
+        "output_price",
+        "input_tokens",
+        "amount",
+    )
+    ordering = ("-created_at", "pk")
+
+    @admin.display(description=_("payer"))
+    def payer(self, row: Reservation) -> str:
+        return _name(row, row.account)
+
+    @admin.display(description=_("most that it can cost"))
+    def amount(self, row: Reservation) -> str:
+        return as_money(row.amount_micro)
+
+
+@admin.register(Spending)
+class SpendingAdmin(FoundByIndex, HistoryAdmin):
+    """What budgets have been used up to. A holder is `user:` and a pseudonym, or `key:` and a public id."""
+
+    list_display = ("month", "holder", "spent", "reserved")
+    list_filter = (("month", admin.DateFieldListFilter),)
+    search_fields = ("holder",)
+    search_help_text = _("user: and a pseudonym, or key: and the public id of a key")
+    fields = ("holder", "month", "spent", "reserved")
+    ordering = ("-pk",)
+    sortable_by = ()
+
+    @admin.display(description=_("spent"))
+    def spent(self, row: Spending) -> str:
+        return as_money(row.spent_micro)
+
+    @admin.display(description=_("reserved"))
+    def reserved(self, row: Spending) -> str:
+        return as_money(row.reserved_micro)

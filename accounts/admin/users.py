@@ -23,6 +23,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.admin.actions import AgainForm
 from accounts.admin.base import RecordedAdmin, record_rights
 from accounts.audit import acting, record
 from accounts.authentication import user_of
@@ -117,6 +118,10 @@ class UserAdmin(RecordedAdmin, auth_admin.UserAdmin):
     change_password_form = PasswordForm
     inlines = (MembershipInline,)
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "date_joined")
+    list_filter = ("is_active", "is_staff", "is_superuser", "groups")
+    search_fields = ("username__startswith", "email__iexact")
+    search_help_text = _("The beginning of a username, or a whole e-mail address")
+    sortable_by = ("username",)
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         (_("Personal info"), {"fields": ("first_name", "last_name", "email")}),
@@ -185,9 +190,10 @@ class UserAdmin(RecordedAdmin, auth_admin.UserAdmin):
             raise PermissionDenied
         if user is None:
             raise Http404
-        if request.method == "POST":
+        form = AgainForm(request.POST if request.method == "POST" else None, user=user_of(request))
+        if form.is_valid():
             return self._erase(request, user)
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "object": user}
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "object": user, "form": form}
         context["title"] = gettext("Erase an account")
         return TemplateResponse(request, "admin/accounts/user/erase.html", context)
 

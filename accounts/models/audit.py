@@ -81,6 +81,14 @@ class AuditKind(models.TextChoices):
     ADAPTER_PROMOTED = "adapter_promoted", _("adapter promoted")
     ADAPTER_RESTORED = "adapter_rolled_back", _("model rolled back")
     ADAPTER_WITHDRAWN = "adapter_withdrawn", _("adapter withdrawn")
+    PRIVATE_OPENED = "private_opened", _("private text opened")
+    TASK_RETRIED = "task_retried", _("task put back to work")
+    TASK_CANCELLED = "task_cancelled", _("task called off")
+    DOCUMENT_REREAD = "document_reread", _("document read again")
+    COLLECTION_REINDEXED = "collection_reindexed", _("collection indexed anew")
+    DATA_PRUNED = "data_pruned", _("old data removed")
+    SITE_RESTORED = "site_restored", _("site restored from a backup")
+    SITE_BACKED_UP = "site_backed_up", _("site backed up")
 
 
 class AuditEvent(WrittenOnce):

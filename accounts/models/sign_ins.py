@@ -42,6 +42,8 @@ class Session(models.Model):
     class Meta:
         verbose_name = _("sign-in")
         verbose_name_plural = _("sign-ins")
+        # The list of the admin, newest first.
+        indexes = [models.Index(fields=["-created_at", "id"], name="accounts_session_by_time")]
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.user_agent}"

@@ -300,9 +300,10 @@ def test_staff_ends_keys_and_sign_ins_and_sees_no_secret(client, admin, alice):
     page = client.get(reverse("admin:accounts_apikey_change", args=[key.pk])).content.decode()
     assert key.public_id in page
     assert key.secret_digest not in page
-    client.post(keys, {"action": "revoke_keys", "_selected_action": [key.pk]})
+    client.post(keys, {"action": "revoke_keys", "_selected_action": [key.pk], "confirmed": "yes"})
     chosen = alice.sessions.values_list("pk", flat=True)
-    client.post(sessions, {"action": "end_sign_ins", "_selected_action": list(chosen)})
+    ending = {"action": "end_sign_ins", "_selected_action": list(chosen), "confirmed": "yes"}
+    client.post(sessions, ending)
 
     assert not ApiKey.objects.filter(revoked_at=None).exists()
     assert not alice.sessions.filter(revoked_at=None).exists()
@@ -320,7 +321,10 @@ def test_credentials_of_a_superuser_are_out_of_an_admins_reach(client, admin, st
         ("session", "end_sign_ins", list(staff.sessions.values_list("pk", flat=True))),
     ):
         url = reverse(f"admin:accounts_{name}_changelist")
-        assert client.post(url, {"action": action, "_selected_action": rows}).status_code == 302
+        answer = client.post(
+            url, {"action": action, "_selected_action": rows, "confirmed": "yes"}, follow=True
+        )
+        assert "1 row was left as it is" in answer.content.decode()
 
     assert ApiKey.objects.get().revoked_at is None
     assert staff.sessions.get().revoked_at is None

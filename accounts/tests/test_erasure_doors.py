@@ -13,7 +13,7 @@ from accounts import erasure
 from accounts.keys import create_key
 from accounts.models import AuditEvent, User
 from accounts.models.audit import AuditKind
-from conftest import sign_in_client
+from conftest import PASSWORD, sign_in_client
 from llmsite.core.errors import ErasureUnfinished
 
 
@@ -28,7 +28,10 @@ def test_the_admin_erases_after_asking_and_keeps_no_name_in_its_log(client, staf
 
     assert "alice" in client.get(page).content.decode()
     assert User.objects.filter(username="alice").exists()
-    assert client.post(page).status_code == 302
+    for password in ("", "wrong"):
+        assert client.post(page, {"password": password}).status_code == 200
+        assert User.objects.filter(username="alice").exists()
+    assert client.post(page, {"password": PASSWORD}).status_code == 302
 
     assert not User.objects.filter(username="alice").exists()
     assert not LogEntry.objects.exists()
@@ -52,7 +55,8 @@ def test_of_the_admin_log_goes_what_is_about_the_rows_alone(staff, alice, bob, m
 def test_the_admin_says_why_the_last_superuser_stays(client, staff):
     sign_in_client(client, staff)
 
-    answer = client.post(reverse("admin:accounts_user_delete", args=[staff.pk]), follow=True)
+    page = reverse("admin:accounts_user_delete", args=[staff.pk])
+    answer = client.post(page, {"password": PASSWORD}, follow=True)
 
     assert "only active superuser" in answer.content.decode()
     assert User.objects.filter(pk=staff.pk, is_active=True).exists()
@@ -63,7 +67,8 @@ def test_an_erasure_that_failed_says_so_and_the_command_finishes_it(client, staf
     sign_in_client(client, staff)
     with monkeypatch.context() as patch:
         patch.setattr(erasure, "_erasers", [fail])
-        answer = client.post(reverse("admin:accounts_user_delete", args=[alice.pk]), follow=True)
+        page = reverse("admin:accounts_user_delete", args=[alice.pk])
+        answer = client.post(page, {"password": PASSWORD}, follow=True)
         with pytest.raises(CommandError, match="not all of it could be erased"):
             call_command("erase_user", "alice", "--yes")
     assert answer.redirect_chain == [(reverse("admin:accounts_user_change", args=[alice.pk]), 302)]

@@ -104,7 +104,7 @@ def delete_account(site, person, boss):
 
 def delete_in_admin(site, person, boss):
     page = admin_page(person).replace("/change/", "/delete/")
-    return send(site, "POST", page, cookies(boss), {"post": "yes"})
+    return send(site, "POST", page, cookies(boss), {"password": PASSWORD})
 
 
 def admin_page(person):

@@ -101,7 +101,8 @@ class Collection(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        # No name: the admin shows this to people who may not read the collection.
+        return str(self.pk)
 
 
 def access_collection(user: User, pk: UUID | str, *, to_change: bool = False) -> Collection:

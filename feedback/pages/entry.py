@@ -1,5 +1,7 @@
 """One feedback with the turns that led to the answer, and what a curator can do with it."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
@@ -18,21 +20,34 @@ from feedback import review
 from feedback.models import Feedback, ReviewStatus
 from feedback.models.feedback import CLAIM_LASTS
 from feedback.pages.forms import ReviewForm, moment_of
-from feedback.pages.frame import address, for_curators, frame_of
+from feedback.pages.frame import View, address, for_curators, frame_of
 from feedback.queue import Filters, neighbours_of, tag_names
 from feedback.turns import branch_of
 from inference.models import Message, VerifiedAnswer
 from llmsite.core.errors import InvalidInput, NotFound, describe
 
 
+def telling_when_gone(view: Callable[[HttpRequest, UUID], HttpResponse]) -> View:
+    """Shows curators what they wrote of feedback that its author has deleted meanwhile."""
+
+    @wraps(view)
+    def told(request: HttpRequest, pk: UUID) -> HttpResponse:
+        try:
+            return view(request, pk)
+        except NotFound:
+            return _gone(request)
+
+    return for_curators(told)
+
+
 @require_GET
-@for_curators
+@telling_when_gone
 def entry(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _page(request, _feedback(user_of(request), pk))
 
 
 @require_POST
-@for_curators
+@telling_when_gone
 def claim(request: HttpRequest, pk: UUID) -> HttpResponse:
     feedback = _feedback(user_of(request), pk)
     if not review.claim(feedback, user_of(request)):
@@ -41,7 +56,7 @@ def claim(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-@for_curators
+@telling_when_gone
 def release(request: HttpRequest, pk: UUID) -> HttpResponse:
     feedback = _feedback(user_of(request), pk)
     review.release(feedback, user_of(request))
@@ -49,7 +64,7 @@ def release(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-@for_curators
+@telling_when_gone
 def accept(request: HttpRequest, pk: UUID) -> HttpResponse:
     feedback = _feedback(user_of(request), pk)
     form = ReviewForm(request.POST, feedback=feedback, curator=user_of(request))
@@ -65,7 +80,7 @@ def accept(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-@for_curators
+@telling_when_gone
 def reject(request: HttpRequest, pk: UUID) -> HttpResponse:
     feedback = _feedback(user_of(request), pk)
     way_on = _way_on(request, feedback)
@@ -83,7 +98,7 @@ def reject(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_POST
-@for_curators
+@telling_when_gone
 def revoke(request: HttpRequest, pk: UUID) -> HttpResponse:
     feedback = _feedback(user_of(request), pk)
     if review.revoke(feedback, user_of(request)):
@@ -154,6 +169,13 @@ def _page(
         **_outcome(feedback),
     }
     return render(request, "feedback/entry.html", context, status=status)
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    filters = Filters.read(request.GET)
+    written = {name: request.POST.get(name, "") for name in ("answer", "label")}
+    context = {**frame_of(filters), "list_address": address("feedback-queue", filters), **written}
+    return render(request, "feedback/gone.html", context, status=404)
 
 
 def _with_sources() -> QuerySet[Message]:

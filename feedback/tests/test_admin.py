@@ -1,4 +1,4 @@
-"""Feedback, examples and verified answers in the admin: found, read, and changed by nobody."""
+"""Feedback, examples and verified answers in the admin: found, opened with a reason, changed by nobody."""
 
 import pytest
 from django.contrib.auth.models import Group
@@ -55,14 +55,17 @@ def page(model, name, *args):
 
 
 @pytest.mark.parametrize("model", [Feedback, Example, VerifiedAnswer])
-def test_a_curator_reads_them_and_markup_in_them_is_text(model, accepted, admin_client):
+def test_a_curator_opens_them_and_markup_in_them_is_text(model, accepted, admin_client):
     row = model.objects.first()
-    shown = admin_client.get(page(model, "change", row.pk))
+    hidden = admin_client.get(page(model, "change", row.pk))
     listed = admin_client.get(page(model, "changelist"))
-    assert shown.status_code == listed.status_code == 200
-    assert INERT in shown.content.decode()
-    for answer in (shown, listed):
+    opened = admin_client.post(page(model, "open", row.pk), {"reason": "The author asked about it."})
+    assert hidden.status_code == listed.status_code == opened.status_code == 200
+    assert INERT in opened.content.decode()
+    for answer in (hidden, listed, opened):
         assert "<script>alert(" not in answer.content.decode()
+    for answer in (hidden, listed):
+        assert INERT not in answer.content.decode()
 
 
 @pytest.mark.parametrize("model", [Feedback, Example, VerifiedAnswer])
@@ -89,11 +92,11 @@ def listed(client, model, **parameters):
     return len(answer.context["cl"].result_list)
 
 
-def test_they_are_found_by_person_words_id_and_state(alice, bob, accepted, admin_client):
+def test_they_are_found_by_person_id_and_state(alice, bob, accepted, admin_client):
     given(bob, 1, correction="", rating=1)
     assert listed(admin_client, Feedback) == 2
     assert listed(admin_client, Feedback, q="bob") == 1
-    assert listed(admin_client, Feedback, q="New") == 1
+    assert listed(admin_client, Feedback, q="New") == 0
     assert listed(admin_client, Feedback, q=str(accepted.pk)) == 1
     assert listed(admin_client, Feedback, q=str(accepted.message_id)) == 1
     assert listed(admin_client, Feedback, status__exact="accepted") == 1
@@ -102,7 +105,7 @@ def test_they_are_found_by_person_words_id_and_state(alice, bob, accepted, admin
     assert listed(admin_client, Example, q=str(accepted.pk)) == 3
     assert listed(admin_client, Example, kind__exact="sft", q="alice") == 1
     assert listed(admin_client, VerifiedAnswer, q=str(accepted.pk)) == 1
-    assert listed(admin_client, VerifiedAnswer, q="New") == 1
+    assert listed(admin_client, VerifiedAnswer, q="New") == 0
     assert listed(admin_client, VerifiedAnswer, user__isempty="1") == 0
 
 

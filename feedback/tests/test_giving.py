@@ -126,6 +126,8 @@ def test_what_is_no_character_is_refused(alice, answer, field):
     for text in NO_CHARACTERS:
         refused = say(alice, answer, **{field: f"a {text} b"})
         assert (refused.status_code, refused.json()["error"]["field"]) == (400, field), ascii(text)
+        message = refused.json()["error"]["message"]
+        assert message.startswith("The text has something in it that is no character (U+"), ascii(text)
     assert not Feedback.objects.exists()
 
 
@@ -317,7 +319,8 @@ class TestList:
         assert self.found(alice, message=self.third.pk) == []
 
     @pytest.mark.parametrize(
-        "query", [{"rating": "5"}, {"tag": "silly"}, {"status": "new"}, {"message": "1"}, {"corrected": "null"}]
+        "query",
+        [{"rating": "5"}, {"tag": "silly"}, {"status": "new"}, {"message": "1"}, {"corrected": "null"}],
     )
     def test_a_filter_that_makes_no_sense_is_refused(self, alice, query):
         refused = Client(headers=bearer(alice)).get("/api/feedback", query)

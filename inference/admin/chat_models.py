@@ -3,6 +3,7 @@
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -85,7 +86,10 @@ class ChatModelConfigAdmin(RecordedAdmin):
     readonly_fields = ("is_default",)
     fieldsets = (
         (None, {"fields": ("alias", "label", "is_active", "is_default")}),
-        (_("Who serves it"), {"fields": ("provider", "provider_model", "adapter", "base_url", "revision")}),
+        (
+            _("Who serves it"),
+            {"fields": ("provider", "provider_model", "adapter", "base_url", "password", "revision")},
+        ),
         (
             _("What it takes"),
             {
@@ -144,18 +148,27 @@ class ChatModelConfigAdmin(RecordedAdmin):
         self, request: HttpRequest, obj: ChatModelConfig | None = None
     ) -> tuple[str, ...]:
         """Of the site's own engine the adapter is what was promoted, which no form may undo or pass by."""
-        if obj is not None and obj.is_served_here:
+        # As it was: a form that is refused has written its values into the row already.
+        if obj is not None and getattr(obj, "was_served_here", obj.is_served_here):
             return (*self.readonly_fields, "adapter")
         return self.readonly_fields
+
+    def get_form(
+        self, request: HttpRequest, obj: ChatModelConfig | None = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm]:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return type(form.__name__, (form,), {"actor": user_of(request)})
 
     # --- Saving -----------------------------------------------------------------------------------
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         found = super().get_object(request, object_id, from_field)
-        if found is None or request.method != "POST":
-            return found
-        # Locked until the end of the change: nobody makes it the default while it is being switched off.
-        return self.get_queryset(request).select_for_update().filter(pk=found.pk).first()
+        if found is not None and request.method == "POST":
+            # Locked until the end of the change: nobody makes it the default while it is being switched off.
+            found = self.get_queryset(request).select_for_update().filter(pk=found.pk).first()
+        if found is not None:
+            found.was_served_here = found.is_served_here
+        return found
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

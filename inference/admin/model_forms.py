@@ -12,6 +12,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
+from accounts.admin.actions import require_password
+from accounts.forms import CurrentPasswordField
+from accounts.models import User
 from inference.addresses import vet
 from inference.models import ChatModelConfig, ModelFallback
 from inference.providers import provider_names
@@ -63,7 +66,9 @@ class LanguagesField(forms.CharField):
 
 
 class ChatModelConfigForm(forms.ModelForm):
-    """A model. Which one is the default is switched on a page of its own."""
+    """A model. Which one is the default is switched on a page of its own. `actor` is who changes it."""
+
+    actor: User
 
     provider = forms.ChoiceField(
         label=_("Provider"), choices=lambda: [(name, name) for name in provider_names()]
@@ -94,6 +99,16 @@ class ChatModelConfigForm(forms.ModelForm):
         ),
     )
 
+    password = CurrentPasswordField(
+        label=_("Your password"),
+        required=False,
+        help_text=_("Only to change the address: whoever has that of a provider reads every question."),
+    )
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        return [name for name in super().changed_data if name != "password"]
+
     def clean_parameters(self) -> dict[str, Any]:
         given = self.cleaned_data["parameters"] or {}
         if not isinstance(given, dict):
@@ -115,6 +130,13 @@ class ChatModelConfigForm(forms.ModelForm):
             return vet(given, provider=self.cleaned_data.get("provider", "")) if given else ""
         except InvalidInput as error:
             raise ValidationError(describe(error).message) from None
+
+    def clean_password(self) -> str:
+        password = self.cleaned_data["password"]
+        before = self.initial.get("base_url", "")
+        if self.cleaned_data.get("base_url", before) != before:
+            require_password(self.actor, password)
+        return ""
 
     def clean_is_active(self) -> bool:
         is_active = self.cleaned_data["is_active"]

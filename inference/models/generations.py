@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from django.db import models, transaction
 from django.db.models import Q
+from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -38,6 +39,9 @@ class Grounding(models.TextChoices):
 
 RUNNING = (Status.QUEUED, Status.STREAMING)
 
+rolled_up_changed = Signal()
+"""Sent in a transaction, before `values` are given to the ended `row` that sums have already."""
+
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def visible_to(self, user: User) -> Self:
@@ -50,15 +54,22 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """With all that their events are told from."""
         return self.select_related("message").prefetch_related("sources")
 
+    @transaction.atomic
     def show_booked(self, call: uuid.UUID) -> None:
-        """Bring the answer of a call up to what the ledger says of it by now."""
-        if (booked := totals_of(call)).calls:
-            self.filter(pk=call).update(
-                input_tokens=booked.input_tokens,
-                output_tokens=booked.output_tokens,
-                usage_estimated=booked.has_estimates,
-                cost_micro=booked.cost_micro,
-            )
+        """Bring the answer of a call up to what the ledger says of it by now, and the sums that have it."""
+        # Locked, so that nobody counts it while it changes.
+        row = self.select_for_update().filter(pk=call).first()
+        if row is None or not (booked := totals_of(call)).calls:
+            return
+        values = {
+            "input_tokens": booked.input_tokens,
+            "output_tokens": booked.output_tokens,
+            "usage_estimated": booked.has_estimates,
+            "cost_micro": booked.cost_micro,
+        }
+        if row.rolled_up:
+            rolled_up_changed.send(Generation, row=row, values=values)
+        self.filter(pk=call).update(**values)
 
 
 class Generation(models.Model):
@@ -128,6 +139,8 @@ class Generation(models.Model):
     heartbeat_at = models.DateTimeField(_("last sign of life"), default=timezone.now)
     stop_requested_at = models.DateTimeField(_("stop asked"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
+    rolled_up = models.BooleanField(default=False, editable=False)
+    """Whether sums have it already that outlive the row; they count each answer once, after its end."""
 
     objects = GenerationQuerySet.as_manager()
 
@@ -155,6 +168,12 @@ class Generation(models.Model):
             models.Index(fields=["user", "-created_at"], name="inference_gen_by_user"),
             # From an adapter to its answers; most have none.
             models.Index(fields=["adapter"], condition=~Q(adapter=""), name="inference_gen_by_adapter"),
+            # Those that ended a moment ago, which no sum has yet.
+            models.Index(
+                fields=["id"],
+                condition=Q(rolled_up=False, ended_at__isnull=False),
+                name="inference_gen_to_count",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from django.db import connection
 
 from inference.hit_writer import hit_writer
 from inference.live import live_answers
@@ -12,6 +13,9 @@ from inference.models import ChatModelConfig
 from inference.tests.standin import StandIn
 from inference.tests.waiting import until
 from llmsite.core.errors import ServerRestarting
+
+# Faults of PostgreSQL, which SQLite does not have.
+collect_ignore = [] if connection.vendor == "postgresql" else ["test_database_faults.py"]
 
 
 @pytest_asyncio.fixture

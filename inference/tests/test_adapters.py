@@ -160,6 +160,14 @@ def test_nobody_waits_for_a_dead_process(adapter):
     assert confirmed(adapter).is_complete
 
 
+@pytest.mark.parametrize("said", ["ready", "failed"])
+def test_what_a_dead_process_has_said_does_not_count(adapter, said):
+    processes(1)
+    [dead] = processes(1, seen_at=timezone.now() - timedelta(seconds=LIVE_SECONDS + 1))
+    tell(dead, adapter, said)
+    assert confirmed(adapter) == Confirmation(ready=0, waiting=1)
+
+
 def test_what_failed_is_told_with_its_reason(adapter):
     first, second = processes(2)
     tell(first, adapter, "ready")
@@ -174,6 +182,26 @@ def test_another_adapter_is_no_confirmation(adapter):
     other = Adapter.objects.create(name="tiny-2", sha256="c" * 64, **BASE)
     tell(process, other, "ready")
     assert confirmed(adapter) == Confirmation(ready=0, waiting=1)
+
+
+def test_a_copy_that_is_not_whole_is_not_kept(tmp_path, root, monkeypatch):
+    copy = shutil.copytree
+
+    def torn(folder, place, **options):
+        copy(folder, place, **options)
+        (place / WEIGHTS).write_bytes(b"")
+
+    monkeypatch.setattr(adapters.shutil, "copytree", torn)
+    with pytest.raises(AdapterRefused):
+        publish(trained(tmp_path), **BASE)
+    assert (names_below(root), Adapter.objects.exists()) == ([], False)
+
+
+def test_what_was_withdrawn_is_not_wanted_whoever_names_it(adapter):
+    ChatModelConfig.objects.create(alias="m", provider="local", provider_model="tiny", adapter="tiny-1")
+    assert [row.name for row in wanted()] == ["tiny-1"]
+    Adapter.objects.update(withdrawn_at=timezone.now())
+    assert wanted() == []
 
 
 def test_wanted_is_what_active_local_models_name(adapter):
@@ -196,3 +224,40 @@ def test_wanted_is_what_upper_apps_ask_for_too(adapter, monkeypatch):
     monkeypatch.setattr(adapters, "_wanting", [])
     adapters.want(lambda: ["tiny-1", "unknown"])
     assert wanted() == [adapter]
+
+
+# --- What is left over --------------------------------------------------------------------------------
+
+
+def grow_old(place):
+    os.utime(place, (0, 0))
+
+
+def test_files_whose_row_is_gone_are_swept_a_day_later(tmp_path, root):
+    gone, kept = publish(trained(tmp_path), **BASE), publish(trained(tmp_path, value=2.0), **BASE)
+    gone.delete()
+    assert adapters.sweep() == 0, "it may get its row yet"
+    for place in root.iterdir():
+        grow_old(place)
+    (root / "of-somebody-else").mkdir()
+    grow_old(root / "of-somebody-else")
+
+    assert adapters.sweep() == 1
+
+    assert names_below(root) == sorted([kept.name, "of-somebody-else"])
+    assert not folder_of(gone.name).exists()
+
+
+def test_one_that_is_published_again_is_not_swept_before_its_row_is_written(tmp_path, root, monkeypatch):
+    first = publish(trained(tmp_path), **BASE)
+    first.delete()
+    grow_old(folder_of(first.name))
+    get_or_create = Adapter.objects.get_or_create
+
+    def sweep_first(**values):
+        assert adapters.sweep() == 0
+        return get_or_create(**values)
+
+    monkeypatch.setattr(Adapter.objects, "get_or_create", sweep_first)
+    again = publish(trained(tmp_path), **BASE)
+    verify(folder_of(again.name), again.sha256)

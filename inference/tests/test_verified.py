@@ -21,7 +21,7 @@ from inference.providers import scripted
 from inference.providers.base import ChatMessage, ToolCall
 from inference.tests.doors import DOORS, post, sse
 from inference.tests.waiting import until
-from inference.verified import digest_of, fold, verify, withdraw
+from inference.verified import digest_of, fold, unverify, verify
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled", "models")]
 
@@ -296,9 +296,9 @@ async def test_whoever_changes_several_waits_for_nobody_who_waits_for_them(alice
     message = await newest_answer()
     # The counter, on which all wait, before what several may want to change.
     assert await first_written(verify, message, "new", user=alice, source=source) == "inference_version"
-    assert await first_written(withdraw, source) == "inference_version"
+    assert await first_written(unverify, source) == "inference_version"
     assert not await VerifiedAnswer.objects.filter(pk=row.pk).aexists()
-    assert await sync_to_async(withdraw)(source) == 0
+    assert await sync_to_async(unverify)(source) == 0
 
 
 async def test_once_taken_back_the_model_answers_again(alice):
@@ -306,7 +306,7 @@ async def test_once_taken_back_the_model_answers_again(alice):
     row.source = row.pk
     await row.asave()
     assert (await ask(alice))["cache"] == "verified"
-    assert await sync_to_async(withdraw)(row.pk) == 1
+    assert await sync_to_async(unverify)(row.pk) == 1
     assert (await ask(alice))["cache"] != "verified"
     # Of a question that is ready still.
     await verified(alice)

@@ -146,6 +146,10 @@ class DatabaseAway(SiteError):
     retry_after = 5.0
 
 
+class AnswerNotSaved(DatabaseAway):
+    """The database did not come back in time for the end of an answer."""
+
+
 class Interrupted(SiteError):
     """The process that wrote an answer died before the end."""
 
@@ -354,6 +358,11 @@ TABLE: dict[type[SiteError], ErrorRow] = {
     ),
     DatabaseAway: ErrorRow(
         503, "database_unavailable", _("The site’s database does not answer. Try again in a moment.")
+    ),
+    AnswerNotSaved: ErrorRow(
+        503,
+        "not_saved",
+        _("The site’s database does not answer, so this could not be saved. Copy what you need of it."),
     ),
     Interrupted: ErrorRow(
         503, "interrupted", _("The server stopped while it wrote this. What it had is kept.")

@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
+from django.conf import settings
 from django.db import close_old_connections
 from django.db.models import Q, QuerySet
 from django.db.models.signals import pre_save
@@ -41,8 +42,6 @@ SILENCE_SECONDS = 12.0
 MOST_TRIES = 3
 BACK_OFF_SECONDS = (5.0, 30.0)
 """How long a task that failed waits before its second and its third try."""
-KEEP = timedelta(days=1)
-"""How long the rows of tasks that have ended are kept."""
 STANDSTILL = timedelta(seconds=60)
 _LOOK_SECONDS = 2.0
 REQUEST_ID = "request_id"
@@ -75,6 +74,10 @@ class TaskLost(Exception):
 
 class WorkerDied(Exception):
     """What a task has failed with whose worker was killed at each try."""
+
+
+class CalledOff(Exception):
+    """What a task has failed with that somebody called off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +157,27 @@ def standstill() -> str | None:
 
 
 def forget_ended_tasks() -> int:
-    """Delete the rows of tasks that ended a while ago."""
-    return DBTaskResult.objects.finished().filter(finished_at__lt=timezone.now() - KEEP).delete()[0]
+    """Delete the rows of tasks that ended longer than RETENTION_TASKS_DAYS ago."""
+    before = timezone.now() - timedelta(days=settings.RETENTION_TASKS_DAYS)
+    return DBTaskResult.objects.finished().filter(finished_at__lt=before).delete()[0]
+
+
+def retry(row: DBTaskResult) -> bool:
+    """Put a task that has failed back to work, as if it were new; False where it has not."""
+    failed = DBTaskResult.objects.failed().filter(pk=row.pk)
+    place = {"run_after": get_date_max(), "enqueued_at": timezone.now(), "started_at": None}
+    forgotten: dict[str, Any] = {
+        "finished_at": None,
+        "exception_class_path": "",
+        "traceback": "",
+        "worker_ids": [],
+    }
+    return bool(failed.update(status=TaskResultStatus.READY, **place, **forgotten))
+
+
+def call_off(row: DBTaskResult) -> bool:
+    """End a task that waits or runs, which it notices at its next checkpoint; False where it has ended."""
+    return _fail(DBTaskResult.objects.filter(pk=row.pk, finished_at=None), row, CalledOff()).how == "failed"
 
 
 def _ready() -> QuerySet[DBTaskResult]:

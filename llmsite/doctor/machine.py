@@ -174,7 +174,10 @@ def look_at_disk() -> Iterator[Finding]:
     for name in FOLDERS:
         folder = Path(getattr(settings, name))
         free = free_bytes(name)
-        if folder.exists() and not os.access(folder, os.W_OK):
+        if folder.exists() and os.statvfs(folder).f_flag & os.ST_RDONLY:
+            todo = "Right in a container that only reads there, or not at all; else mount it to be written."
+            yield warning("disk", f"{name} is on a file system that is read-only here.", todo)
+        elif folder.exists() and not os.access(folder, os.W_OK):
             todo = f"Let the site's user write to {folder}, or set {name} to another folder."
             yield failed("disk", f"{name} cannot be written.", todo)
         elif free < LEAST_FREE:

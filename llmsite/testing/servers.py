@@ -48,8 +48,8 @@ class Server:
         self.process.wait()
 
 
-def start_postgres(folder: Path) -> Server:
-    """PostgreSQL with pgvector, its data and its socket in `folder`."""
+def start_postgres(folder: Path, *, listen: str = "") -> Server:
+    """PostgreSQL with pgvector, its data and its socket in `folder`; `listen` is an address besides."""
     import psycopg
 
     user = _give_away(folder) if os.geteuid() == 0 else None
@@ -76,7 +76,7 @@ def start_postgres(folder: Path) -> Server:
     # The data is thrown away afterwards, so nothing has to reach the disk.
     careless = ["-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
     server = Server(
-        [str(programs / "postgres"), "-D", str(data), "-h", "", "-k", str(folder), *careless],
+        [str(programs / "postgres"), "-D", str(data), "-h", listen, "-k", str(folder), *careless],
         folder,
         url=f"postgres://postgres@:5432/{folder}/postgres",
         stop_with=signal.SIGQUIT,  # At once, whoever is still connected.

@@ -95,6 +95,7 @@ PAGES = [
     row("feedback/<uuid:pk>/reject/", S, POST=403),
     row("feedback/<uuid:pk>/revoke/", S, POST=403),
     # For operators, as above; training/tests/pages/ has the others.
+    row("retention/", S, GET=403),
     row("training/", S, GET=403),
     row("training/start/", S, POST=403),
     row("training/runs/<uuid:pk>/", S, GET=403),
@@ -111,6 +112,12 @@ PAGES = [
     row("training/datasets/build/", S, POST=403),
     row("training/datasets/<uuid:pk>/", S, GET=403),
     row("training/datasets/<uuid:pk>/delete/", S, POST=403),
+    # For operators, as above; dashboard/tests/test_pages.py has who is let in.
+    row("dashboard/", S, GET=403),
+    row("dashboard/data/", S, GET=403),
+    row("dashboard/csv/", S, GET=403),
+    row("dashboard/answers/", S, GET=403),
+    row("dashboard/answers/<uuid:pk>/", S, GET=403),
     row("docs/", S, GET=200),
     row("i18n/setlang/", E, **_ALL_REDIRECT),
     row("jsi18n/", E, GET=200),
@@ -242,7 +249,43 @@ ADMIN_TABLES = {
     "inference/verifiedanswer": "verified",
     "feedback/feedback": "feedback",
     "feedback/example": "example",
+    "accounts/reservation": "reservation",
+    "accounts/spending": "spending",
+    "django_tasks_database/dbtaskresult": "task",
+    "embeddings/collection": "collection",
+    "embeddings/document": "document",
+    "embeddings/page": "page",
+    "embeddings/chunk": "chunk",
+    "embeddings/searchindex": "index",
+    "inference/adapter": "adapter",
+    "inference/engineprocess": "process",
+    "inference/adapterload": "load",
+    "inference/message": "question",
+    "inference/answersource": "source",
+    "training/datasetrow": "dataset_row",
+    "training/metric": "metric",
+    "training/evaluationanswer": "evaluation_answer",
 }
+
+# Those of which a page asks for a reason before it shows what somebody wrote.
+PRIVATE_TABLES = (
+    "embeddings/collection",
+    "embeddings/document",
+    "embeddings/documentversion",
+    "embeddings/page",
+    "embeddings/chunk",
+    "feedback/feedback",
+    "feedback/example",
+    "inference/generation",
+    "inference/message",
+    "inference/answersource",
+    "inference/verifiedanswer",
+    "training/trainingrun",
+    "training/evaluation",
+    "training/evaluationanswer",
+)
+# What staff may add, change and delete there; all else is only read.
+CHANGED_TABLES = ("accounts/user", "accounts/team", "auth/group", "inference/chatmodelconfig")
 
 
 def _pages_of_table(table: str, target: str) -> Iterator[Row]:
@@ -256,6 +299,10 @@ def _pages_of_table(table: str, target: str) -> Iterator[Row]:
 
 ADMIN = [
     *ADMIN_PAGES,
+    *(
+        row(f"admin/{table}/<path:object_id>/open/", Who.PERMITTED, to=ADMIN_TABLES[table])
+        for table in PRIVATE_TABLES
+    ),
     *(page for table, target in ADMIN_TABLES.items() for page in _pages_of_table(table, target)),
 ]
 
@@ -266,23 +313,7 @@ REFUSED_TO_ALL = {
     "admin/auth/group/<path:object_id>/delete/",
     *(
         f"admin/{table}/{page}"
-        for table in (
-            "accounts/session",
-            "accounts/apikey",
-            "accounts/auditevent",
-            "accounts/ledgerentry",
-            "embeddings/documentversion",
-            "training/dataset",
-            "training/datasetversion",
-            "training/trainingrun",
-            "training/evaluation",
-            "training/promotion",
-            "inference/conversation",
-            "inference/generation",
-            "inference/verifiedanswer",
-            "feedback/feedback",
-            "feedback/example",
-        )
+        for table in ADMIN_TABLES.keys() - set(CHANGED_TABLES)
         for page in ("add/", "<path:object_id>/delete/")
     ),
 }

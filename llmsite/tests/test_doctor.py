@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 from contextlib import contextmanager
@@ -181,6 +182,23 @@ class TestWhatIsWrong:
         monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
         [found] = look("disk", machine.look_at_disk)
         assert (found.state, found.text) == ("failed", "MEDIA_ROOT cannot be written.")
+
+    def test_a_folder_that_is_only_read_here(self, look, monkeypatch, settings, tmp_path):
+        settings.MEDIA_ROOT = tmp_path
+        real = os.statvfs
+
+        def read_only(path):
+            told = real(path)
+            free = {"f_frsize": told.f_frsize, "f_blocks": told.f_blocks, "f_bfree": told.f_bfree}
+            flag = os.ST_RDONLY if path == tmp_path else 0
+            return SimpleNamespace(**free, f_bavail=told.f_bavail, f_flag=flag)
+
+        monkeypatch.setattr(os, "statvfs", read_only)
+        [found] = look("disk", machine.look_at_disk)
+        assert (found.state, found.text) == (
+            "warning",
+            "MEDIA_ROOT is on a file system that is read-only here.",
+        )
 
     def test_an_env_file_that_others_can_read(self, look, monkeypatch, tmp_path):
         file = tmp_path / ".env"

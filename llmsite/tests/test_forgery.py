@@ -24,6 +24,8 @@ ADMIN_CHANGES = {
     "admin/accounts/user/<path:object_id>/delete/",
     "admin/accounts/user/<id>/password/",
     "admin/inference/conversation/<path:object_id>/read/",
+    "admin/inference/message/<path:object_id>/open/",
+    "admin/training/trainingrun/",
 }
 TARGETS = [
     (row, verb)

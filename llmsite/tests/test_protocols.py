@@ -1,8 +1,8 @@
-"""A client that does not read is dropped, and little is kept for it meanwhile; on a real uvicorn."""
+"""A client that does not read, or hardly sends, is dropped, and little is kept for it; on a real uvicorn."""
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvicorn
@@ -180,3 +180,134 @@ async def test_the_kernel_keeps_little_for_a_connection():
 
 def test_it_waits_as_long_as_a_slow_line_may_take():
     assert protocols.SEND_SECONDS == 30
+
+
+# --- Clients that hardly send ----------------------------------------------------------------------------
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+SLOW = {"head": b"", "body": b"\r\n"}
+"""What comes before the byte now and then."""
+
+
+class Reader:
+    """An application that reads a request to its end, and then says so."""
+
+    def __init__(self) -> None:
+        self.bodies: list[int] = []
+        self.left = 0
+
+    async def __call__(self, scope, receive, send) -> None:
+        got = 0
+        while (message := await receive())["type"] == "http.request":
+            got += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        if message["type"] == "http.disconnect":
+            self.left += 1
+            return
+        self.bodies.append(got)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    monkeypatch.setattr(protocols, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(protocols, "BODY_SECONDS", 0.3)
+
+
+async def drip(writer):
+    """A byte at a time, for as long as somebody takes it."""
+    with suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+async def ended(reader):
+    """Returns when the other side has ended the connection."""
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+
+
+async def exchange(reader, writer, request):
+    writer.write(request)
+    assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("part", SLOW)
+async def test_five_hundred_slow_clients_are_dropped_and_others_answered(part, monkeypatch):
+    # The clients have to come far enough, however busy the machine is.
+    monkeypatch.setattr(protocols, f"{part.upper()}_SECONDS", 0.3)
+    app = Reader()
+    async with served(app) as port:
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(500)]
+        for _, writer in slow:
+            writer.write(HEAD + SLOW[part])
+        dripping = [asyncio.create_task(drip(writer)) for _, writer in slow[:20]]
+        quick = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(*quick, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(ended(reader) for reader, _ in slow))
+
+        # Nothing waits for them any more.
+        await until(lambda: app.left == (500 if part == "body" else 0))
+        assert app.bodies == [0]
+        for writer in [*(writer for _, writer in slow), quick[1]]:
+            writer.transport.abort()
+        await asyncio.gather(*dripping)
+
+
+async def test_who_connects_and_says_nothing_is_dropped(hurried):
+    async with served(Reader()) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await ended(reader)
+        writer.close()
+
+
+async def test_a_later_request_is_awaited_no_longer(hurried):
+    """uvicorn would wait for ever for what follows the first byte."""
+    async with served(Reader()) as port:
+        for begun in (b"GET", b"\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await exchange(reader, writer, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(begun)
+            await ended(reader)
+            writer.close()
+
+
+async def test_a_body_that_comes_on_may_take_longer(hurried, monkeypatch):
+    monkeypatch.setattr(protocols, "BODY_BYTES", 1000)
+    monkeypatch.setattr(protocols, "BODY_SECONDS", 0.6)
+    app = Reader()
+    async with served(app) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD + b"\r\n")
+        for _ in range(10):
+            writer.write(b"x" * 10_000)
+            await asyncio.sleep(0.08)
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        assert app.bodies == [100_000]
+        writer.close()
+
+
+async def test_a_request_that_is_whole_may_be_answered_late(hurried):
+    """The time of the answer is not the client's; nor is that of a WebSocket."""
+    app = Chatterbox()
+    async with served(app) as port:
+        streams = [await ask(port, door) for door in REQUESTS]
+        reading = [asyncio.ensure_future(read_on(reader)) for reader, _ in streams]
+        await asyncio.sleep(0.5)
+        assert not app.ended
+        for task in reading:
+            task.cancel()
+        for _, writer in streams:
+            writer.transport.abort()
+        await until(lambda: app.ended == 2)
+
+
+def test_it_waits_for_a_request_as_long_as_it_says():
+    assert (protocols.HEAD_SECONDS, protocols.BODY_SECONDS) == (10, 30)

@@ -1,9 +1,12 @@
 """The versions that the lock holds are beyond the known holes of these packages."""
 
 import re
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {
@@ -38,3 +41,22 @@ def test_every_line_of_the_lock_is_one_version():
         lines = (ROOT / name).read_text().splitlines()
         free = [line for line in lines if line and not line.startswith(("#", "-", " ")) and "==" not in line]
         assert not free, name
+
+
+def test_the_lock_is_whole():
+    """What a locked package asks for is locked too: nothing is installed that nobody has looked at."""
+    asked = [
+        Requirement(line.partition(" #")[0])
+        for line in (ROOT / "requirements.in").read_text().splitlines()
+        if line[:1] not in ("", "#")
+    ]
+    wanted = [one for one in asked if one.marker is None or one.marker.evaluate()]
+    todo = {(canonicalize_name(one.name), extra) for one in wanted for extra in ("", *one.extras)}
+    seen, names = set(), {canonicalize_name(name) for name in locked()}
+    while todo:
+        seen.add(now := todo.pop())
+        name, extra = now
+        assert name in names
+        for one in map(Requirement, distribution(name).requires or []):
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                todo |= {(canonicalize_name(one.name), more) for more in ("", *one.extras)} - seen

@@ -5,26 +5,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.apps import apps
 from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
+from django_tasks_db.models import DBTaskResult, get_date_max
 
 from accounts import roles
 from accounts.audit import record
 from accounts.keys import create_key
-from accounts.models import LedgerEntry, Session, Team, User
+from accounts.models import LedgerEntry, Reservation, Session, Spending, Team, User
 from accounts.models.audit import AuditKind
 from embeddings import storage
-from embeddings.models import Collection, Document, Page
+from embeddings.ingestion import ingest_version
+from embeddings.models import Collection, Document, Page, SearchIndex
 from embeddings.models import Status as Reading
 from feedback.models import Example, Feedback
-from inference.models import ChatModelConfig, Conversation, Generation, Message, Status, VerifiedAnswer
+from inference.models import (
+    AnswerSource,
+    ChatModelConfig,
+    Conversation,
+    EngineProcess,
+    Generation,
+    Message,
+    Status,
+    VerifiedAnswer,
+)
 from llmsite.tests.rights import Row
 from training.models import Dataset, DatasetVersion, Promotion
-from training.tests.making import make_evaluation, make_run
+from training.tests.making import make_adapter, make_evaluation, make_run
 
 UUIDS = (
     "session",
@@ -42,6 +54,15 @@ UUIDS = (
     "run",
     "evaluation",
     "promotion",
+    "question",
+    "dataset_row",
+    "metric",
+    "evaluation_answer",
+    "adapter",
+    "process",
+    "load",
+    "reservation",
+    "task",
 )
 MISSING, MISSING_NUMBER = UUID(int=1), 99_999_999
 
@@ -74,7 +95,12 @@ def make_objects(owner: User) -> SimpleNamespace:
     dataset = make_dataset(owner)
     run = make_run(owner, name="Secret run", version=dataset)
     model = ChatModelConfig.objects.get(alias="echo")
+    example = Example.objects.create(feedback=feedback, kind="sft", prompt=[], chosen="Secret lesson")
+    evaluation = make_evaluation(run)
     return SimpleNamespace(
+        **make_operation(run, generation, document, entry),
+        dataset_row=dataset.rows.create(number=0, user=owner, feedback=feedback).pk,
+        evaluation_answer=evaluation.answers.create(example=example, before="Secret", after="Secret").pk,
         collection=collection.pk,
         document=document.pk,
         document_version=document.current_id,
@@ -93,12 +119,58 @@ def make_objects(owner: User) -> SimpleNamespace:
         dataset=dataset.dataset_id,
         dataset_version=dataset.pk,
         run=run.pk,
-        evaluation=make_evaluation(run).pk,
+        evaluation=evaluation.pk,
         promotion=Promotion.objects.create(model=model, status="failed").pk,
         feedback=feedback.pk,
-        example=Example.objects.create(feedback=feedback, kind="sft", prompt=[], chosen="Secret lesson").pk,
+        example=example.pk,
         verified=VerifiedAnswer.objects.create(question="Secret", answer="Secret", user=owner).pk,
     )
+
+
+def make_operation(
+    run: Any, generation: Generation, document: Document, entry: LedgerEntry
+) -> dict[str, Any]:
+    """What only those who run the site see."""
+    adapter = make_adapter(run)
+    process = EngineProcess.objects.create(base_model=run.base_model)
+    index = SearchIndex.objects.create(
+        collection=document.collection, embedder="e", dimensions=1, chunker="c", status="active"
+    )
+    version = document.versions.get()
+    source = AnswerSource.objects.create(
+        generation=generation,
+        number=1,
+        document=document.pk,
+        version=version.pk,
+        collection=document.collection_id,
+        title="Secret title",
+        start=0,
+        end=1,
+        text="Secret passage",
+        score=1,
+    )
+    return {
+        "adapter": adapter.pk,
+        "process": process.pk,
+        "load": process.loads.create(adapter=adapter, state="ready").pk,
+        "metric": run.metrics.create(step=1, loss=1.0).pk,
+        "index": index.pk,
+        "chunk": version.chunks.create(index=index, ordinal=0, page=1, start=0, end=1, text="Secret").pk,
+        "page": version.pages.get().pk,
+        "source": source.pk,
+        "reservation": Reservation.objects.create(
+            **entry.terms(), call=generation.pk, amount_micro=1, input_tokens=1
+        ).pk,
+        "spending": Spending.objects.create(holder=f"user:{entry.account}", month=entry.month).pk,
+        "task": DBTaskResult.objects.create(
+            task_path=ingest_version.module_path,
+            args_kwargs={"args": [str(version.pk)], "kwargs": {}},
+            run_after=get_date_max(),
+            status="FAILED",
+            finished_at=version.created_at,
+            exception_class_path="builtins.ValueError",
+        ).pk,
+    }
 
 
 def make_dataset(owner: User) -> DatasetVersion:

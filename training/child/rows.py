@@ -42,18 +42,31 @@ def encoded(row: Row, chat: Chat) -> Encoded:
     return Encoded([*before, *chat.encode(answer_of(row)), chat.end], len(before))
 
 
-def encoded_all(rows: Sequence[Row], chat: Chat, *, limit: int) -> list[Encoded]:
-    """All rows. Raises ChildFailure for the first that is too long: what is cut teaches half a thing."""
+def encoded_all(rows: Sequence[Row], chat: Chat) -> list[Encoded]:
+    """All rows. Raises ChildFailure for one whose turns the model's template does not take."""
     found = []
     for number, row in enumerate(rows):
         try:
-            one = encoded(row, chat)
-        except ValueError as error:  # The model's template does not take such turns.
+            found.append(encoded(row, chat))
+        except ValueError as error:
             raise ChildFailure("row_refused", row=number + 1) from error
-        if len(one.tokens) > limit:
-            raise ChildFailure("row_too_long", row=number + 1, tokens=len(one.tokens), limit=limit)
-        found.append(one)
     return found
+
+
+def require_short(rows: Sequence[Encoded], *, most: int, context: int) -> None:
+    """Raises ChildFailure for the first row with more tokens than `most`, the run's own limit, or `context`.
+
+    What is cut teaches half a thing.
+    """
+    lengths = [len(row.tokens) for row in rows]
+    limit = min(most, context)
+    row = next((number for number, length in enumerate(lengths) if length > limit), None)
+    if row is None:
+        return
+    said = {"row": row + 1, "tokens": lengths[row], "limit": limit}
+    if max(lengths) > context:
+        raise ChildFailure("rows_over_context", **said, context=context)
+    raise ChildFailure("rows_too_long", **said, longest=max(lengths))
 
 
 def _messages(turns: Sequence[dict[str, Any]]) -> list[Message]:

@@ -25,7 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from training.child import checkpoints
 from training.child.base import TrainingChat, context_of, load_chat, load_model
 from training.child.job import ChildFailure, Job, Stopped
-from training.child.rows import IGNORED, Encoded, encoded_all
+from training.child.rows import IGNORED, Encoded, encoded_all, require_short
 from training.rows import split
 
 CHECKPOINTS, ADAPTER, SCRATCH = "checkpoints", "adapter", "scratch"
@@ -68,9 +68,17 @@ def _rows(job: Job, chat: TrainingChat) -> tuple["Rows", "Rows"]:
     settings = job.data["settings"]
     rows = [json.loads(line) for line in job.files["rows"]]
     numbers = split(rows, seed=settings["seed"], fraction=settings["eval_fraction"])
-    limit = min(settings["max_length"], context_of(Path(job.data["model"])))
-    all_rows = encoded_all(rows, chat, limit=limit)
-    train, held_out = (Rows([all_rows[number] for number in side], chat.pad) for side in numbers)
+    most, context = settings["max_length"], context_of(Path(job.data["model"]))
+    all_rows = encoded_all(rows, chat)
+    if settings.get("leave_out"):
+        limit = min(most, context)
+    else:
+        require_short(all_rows, most=most, context=context)
+        limit = context
+    sides = [[row for number in side if len((row := all_rows[number]).tokens) <= limit] for side in numbers]
+    if left_out := len(all_rows) - sum(map(len, sides)):
+        job.tell("left_out", rows=left_out)
+    train, held_out = (Rows(side, chat.pad) for side in sides)
     if not len(train):
         raise ChildFailure("no_rows")
     return train, held_out
@@ -139,8 +147,21 @@ def linear_layers(model: Any) -> list[str]:
 
 
 def _trainer(job: Job, model: Any, train: Rows, held_out: Rows, *, is_new: bool) -> "CheckedTrainer":
+    has_held_out = len(held_out) > 0
+    return CheckedTrainer(
+        job=job,
+        model=model,
+        args=_arguments(job, has_held_out=has_held_out, is_new=is_new),
+        train_dataset=train,
+        eval_dataset=held_out if has_held_out else None,
+        data_collator=train.batch,
+        callbacks=[Teller(job, has_held_out=has_held_out)],
+    )
+
+
+def _arguments(job: Job, *, has_held_out: bool, is_new: bool) -> TrainingArguments:
     settings = job.data["settings"]
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(job.folder / SCRATCH),
         per_device_train_batch_size=settings["batch_size"],
         per_device_eval_batch_size=settings["batch_size"],
@@ -158,25 +179,16 @@ def _trainer(job: Job, model: Any, train: Rows, held_out: Rows, *, is_new: bool)
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=settings["save_every"],
-        eval_strategy="steps" if len(held_out) else "no",
+        eval_strategy="steps" if has_held_out else "no",
         eval_steps=settings["save_every"],
         # How good the model is before the first step.
-        eval_on_start=is_new and len(held_out) > 0,
+        eval_on_start=is_new and has_held_out,
         include_num_input_tokens_seen="non_padding",
         remove_unused_columns=False,
         use_cpu=job.data["device"] == "cpu",
         dataloader_pin_memory=False,
         report_to=[],
         disable_tqdm=True,
-    )
-    return CheckedTrainer(
-        job=job,
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=held_out if len(held_out) else None,
-        data_collator=train.batch,
-        callbacks=[Teller(job, has_held_out=bool(len(held_out)))],
     )
 
 

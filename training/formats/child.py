@@ -3,7 +3,8 @@
 What it writes are lines: a letter, JSON, and for a row behind a tab the line as it is kept.
 
 H  {"layout", "shape", "mapping"}                         once, before the first row
-R  {"line", "tokens", "question", "content", "earlier"}   a row, with its digests as hexadecimal digits
+R  {"line", "tokens", "tools",                            a row, with its digests as hexadecimal digits
+    "question", "content", "earlier"}
 B  {"line", "code", "data"}                               a row that is not right
 E  {}                                                     the end
 F  {"line", "code", "data"}                               the end of a file that cannot be read any further
@@ -27,7 +28,7 @@ CODECS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "ascii", "idna")
 
 def main() -> None:
     """The arguments are two folders for imports, and the options; the file is the standard input."""
-    options = json.loads(sys.argv[3])
+    options, parent = json.loads(sys.argv[3]), os.getppid()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Threads cannot be started any more.
     os.nice(10)
     count = counter_of(options["tokenizer"])
@@ -38,7 +39,7 @@ def main() -> None:
     data = sys.stdin.buffer.read()
     from child.lockdown import lock_down  # type: ignore[import-not-found]  # of embeddings/parsing
 
-    lock_down(memory=options["memory"], cpu=options["cpu"])
+    lock_down(memory=options["memory"], cpu=options["cpu"], parent=parent)
     out = sys.stdout.buffer
     try:
         for found in read(options["kind"], data, columns=options["columns"]):
@@ -59,7 +60,8 @@ def _tell(out: IO[bytes], found: Head | Good | Broken, count: Counter, most: int
     elif (tokens := length_of(found.row, count)) > (most or tokens):
         _say(out, b"B", asdict(Broken(found.line, "too_many_tokens", {"tokens": tokens, "limit": most})))
     else:
-        _say(out, b"R", {"line": found.line, "tokens": tokens, **_digests(found.row)}, found.row)
+        said = {"line": found.line, "tokens": tokens, "tools": found.has_tools, **_digests(found.row)}
+        _say(out, b"R", said, found.row)
 
 
 def _digests(row: Row) -> dict[str, Any]:

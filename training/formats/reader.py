@@ -8,6 +8,7 @@ from typing import Any
 from training.formats.files import Broken, Read, Record, records
 from training.formats.problems import BadRow, Unreadable
 from training.formats.shapes import Shape, detect, known_columns, mapping_of, renamed
+from training.formats.turns import has_tools
 from training.rows import Row
 
 SAMPLE = 50
@@ -29,6 +30,8 @@ class Good:
 
     line: int
     row: Row
+    has_tools: bool = False
+    """Whether turns of tools became turns of the two who talk."""
 
 
 def read(kind: str, data: bytes, *, columns: Mapping[str, str]) -> Iterator[Head | Good | Broken]:
@@ -75,4 +78,5 @@ def _rows(shape: Shape, record: Record | Broken) -> Iterator[Good | Broken]:
         # Nobody thought of such values; the rows behind it may be right.
         yield Broken(record.line, "values")
     else:
-        yield from (Good(record.line, row) for row in rows)
+        tools = has_tools(record.data)
+        yield from (Good(record.line, row, tools) for row in rows)

@@ -24,6 +24,7 @@ ROLES = {
     "function": "user",
     "observation": "user",
 }
+TOOL_ROLES = {"function_call", "tool", "function", "observation"}
 TEXT_PARTS = {"text", "input_text", "output_text", "refusal"}
 UNSEEN_PARTS = {"reasoning", "thinking", "reasoning_text"}
 """What a model has thought, which is no part of what it said."""
@@ -92,6 +93,20 @@ def turn_of(message: object, name: str) -> Turn:
     if calls:
         content = "\n\n".join(filter(None, [content, _as_text(calls, name)]))
     return {"role": role, "content": content}
+
+
+def has_tools(record: dict[str, Any]) -> bool:
+    """Whether tools are called, or say something, in one of its conversations: both become plain text."""
+    lists = [value for value in record.values() if isinstance(value, list)]
+    return any(_is_of_tools(message) for messages in lists for message in messages)
+
+
+def _is_of_tools(message: object) -> bool:
+    if not isinstance(message, dict):
+        return False
+    role = message.get("role", message.get("from"))
+    calls = message.get("tool_calls") or message.get("function_call")
+    return bool(calls) or (isinstance(role, str) and role.strip().lower() in TOOL_ROLES)
 
 
 def turns_of(messages: object, name: str) -> list[Turn]:

@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -40,6 +41,7 @@ class Promotion(models.Model):
         _("status"), max_length=10, choices=PromotionStatus.choices, default=PromotionStatus.LOADING
     )
     error = models.CharField(_("error"), max_length=300, blank=True)
+    """In the words of the code, or of an engine process; `reason` is what is shown."""
     created_by = models.ForeignKey(
         User,
         on_delete=models.SET_NULL,
@@ -71,3 +73,8 @@ class Promotion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_id}: {self.status}"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, or why nobody has asked for it, in the reader's language; else empty."""
+        return gettext(self.error)

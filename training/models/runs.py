@@ -30,7 +30,7 @@ class TrainingRun(models.Model):
     """One fine-tuning of the local model. `settings` are those of `training.settings.RunSettings`.
 
     Whoever changes QUEUED to RUNNING puts its `claim` there, and every later change names it, so that of two
-    workers only one has the run. A run whose `beat_at` stands still has lost its worker.
+    trainers only one has the run. A run whose `beat_at` stands still has lost its trainer.
     """
 
     id = models.UUIDField(primary_key=True, default=row_id, editable=False)

@@ -23,6 +23,7 @@ _SETTINGS = {
     "gradient_accumulation": (_("Steps put together"), ""),
     "max_steps": (_("Most steps"), _("0 for as many as the passes take.")),
     "max_length": (_("Tokens of the longest row"), _("A longer row is refused, and none is cut.")),
+    "leave_out": (_("Leave longer rows out"), _("They are then neither trained on nor held out.")),
     "warmup": (_("Steps of warming up"), ""),
     "dropout": (_("Dropout"), ""),
     "eval_fraction": (_("Share of rows held out"), _("They show what the model has forgotten.")),
@@ -158,6 +159,8 @@ class PromoteForm(_Form):
 
 
 def _field_of(name: str, usual: Any, label: Any, help_text: Any) -> forms.Field:
+    if isinstance(usual, bool):
+        return forms.BooleanField(label=label, help_text=help_text, initial=usual, required=False)
     least, most = LIMITS[name]
     kind = forms.IntegerField if isinstance(usual, int) else forms.FloatField
     attributes = {} if kind is forms.IntegerField else {"step": "any"}

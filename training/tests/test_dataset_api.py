@@ -333,6 +333,7 @@ class TestLookingFirst:
         assert answer.status_code == 200
         shown = answer.json()
         assert (shown["layout"], shown["shape"], shown["count"], shown["bad"]) == ("sft", "completion", 3, 1)
+        assert shown["tools"] == 0
         assert shown["mapping"] == {"prompt": "question", "completion": "answer"}
         assert shown["problems"] == [
             {"line": 4, "code": "empty", "reason": "“completion” is missing or empty."}
@@ -340,6 +341,23 @@ class TestLookingFirst:
         assert shown["rows"][0]["messages"][1]["content"] == "An animal."
         assert not Dataset.objects.exists()
         assert files_below(root) == []
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "count"}}]},
+            {"role": "assistant", "content": "", "function_call": {"name": "count"}},
+            {"role": "function_call", "content": "count"},
+        ],
+    )
+    def test_that_tools_become_plain_chat_is_told(self, client, asked):
+        calling = [{"role": "user", "content": "How many?"}, asked, {"role": "tool", "content": "2"}]
+        rows = [{"messages": [*calling, {"role": "assistant", "content": "Two."}]}]
+        plain = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "One."}]
+        answer = look(client, json_lines([*rows, {"messages": plain}])).json()
+        assert (answer["count"], answer["tools"]) == (2, 1)
+        roles = [turn["role"] for turn in answer["rows"][0]["messages"]]
+        assert roles == ["user", "assistant", "user", "assistant"]
 
     def test_it_takes_files_only(self, client):
         answer = client.post("/api/training/datasets/preview", "{}", content_type="application/json")

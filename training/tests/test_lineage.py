@@ -144,7 +144,7 @@ class TestErasure:
     def test_nor_is_what_a_curator_has_revoked(self, version, client, people):
         teach(people[2], "Another one?")
         build(client)
-        review.revoke(Feedback.objects.get(user=people[1]), people[2])
+        review.revoke(people[1].feedback.get(), people[2])
         erasure.erase(people[0], actor=None)
         assert questions(DatasetVersion.objects.usable().get()) == ["Question of charlie?", "Another one?"]
 

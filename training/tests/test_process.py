@@ -106,8 +106,8 @@ def test_only_what_lies_in_a_folder_is_taken_back(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "lchown", lambda path, user, group: given.append((path, user, group)))
 
-    process.take_back(within)
-    process.take_back(linked)
+    process.reclaim(within)
+    process.reclaim(linked)
 
     assert sorted(path for path, *_ in given) == [linked, within, within / "file", within / "link"]
     assert {(user, group) for _, user, group in given} == {(0, 0)}

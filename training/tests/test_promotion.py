@@ -3,10 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext
 
 from accounts.models import AuditEvent
 from inference.adapters import wanted as wanted_by_the_engine
+from inference.engine import base_model
+from inference.engine.runner import EngineError
 from inference.models import ChatModelConfig, LoadState, Version
 from llmsite.core.errors import PromotionRefused
 from training import promotion
@@ -135,6 +138,17 @@ def test_where_one_process_cannot_load_it_the_model_stays_what_it_is(model, staf
     assert behind(model) == first.name
     assert states(model) == ["live", "failed"]
     assert adapter.name not in [row.name for row in wanted_by_the_engine()]
+
+
+def test_why_it_failed_is_told_in_the_readers_language(model, staff, engine):
+    with translation.override("es"):
+        made = promote(make_good_run(staff)[0], user=staff)
+        rollback(user=staff, model=model)
+    made.refresh_from_db()
+
+    assert (made.error, made.reason) == ("Called off.", "Called off.")
+    with translation.override("es"):
+        assert made.reason == gettext("Called off.") != "Called off."
 
 
 def test_one_that_nobody_loads_in_time_has_failed(model, staff, engine):
@@ -318,6 +332,24 @@ def test_the_files_of_a_withdrawn_adapter_are_removed(
     assert [path.name for path in tmp_path.iterdir()] == [staying.name]
 
 
+def test_one_that_is_loading_has_failed_at_once_where_its_adapter_is_withdrawn(model, staff, engine):
+    run, adapter = make_good_run(staff)
+    promote(run, user=staff)
+
+    withdraw([adapter], because="Somebody is gone.")
+
+    assert states(model) == ["failed"]
+
+
+def test_the_history_says_at_once_that_a_model_lost_its_adapter(model, staff, engine, put_live):
+    adapter = put_live(model)
+
+    withdraw([adapter], because="Somebody is gone.")
+
+    assert states(model) == ["replaced", "live"]
+    assert (standing(model).adapter, standing(model).error) == (None, "Somebody is gone.")
+
+
 def test_no_model_names_a_withdrawn_adapter_any_more(model, staff):
     """Also one whose row was written by hand, without a promotion."""
     _, adapter = make_good_run(staff)
@@ -400,6 +432,61 @@ def test_it_stays_where_no_process_lives(model, staff, engine, put_live):
     assert behind(model) == adapter.name
 
 
+# --- Of two at the same moment ---------------------------------------------------------------------------
+
+
+def test_one_that_was_called_off_meanwhile_does_not_go_live(model, staff, engine, put_live):
+    first = put_live(model)
+    made = promote(make_good_run(staff)[0], user=staff)
+    rollback(user=staff, model=model)
+
+    assert not promotion._go_live(made), "as it was read before"
+
+    assert (behind(model), states(model)) == (first.name, ["live", "failed"])
+
+
+def test_one_that_went_live_meanwhile_has_not_failed(model, staff, engine):
+    made = promote(make_good_run(staff)[0], user=staff)
+    Promotion.objects.update(status=PromotionStatus.LIVE)
+
+    promotion._fail(made, "Too late.")
+
+    assert states(model) == ["live"]
+
+
+def test_what_is_live_no_more_is_not_put_back(model, staff, engine, put_live):
+    put_live(model)
+    read = standing(model)
+    read.model.adapter = "theirs"
+    ChatModelConfig.objects.filter(pk=model.pk).update(adapter="theirs")
+    Promotion.objects.update(status=PromotionStatus.REPLACED)
+
+    promotion._put_back(read)
+
+    assert behind(model) == "theirs"
+
+
+def test_nor_is_a_row_that_was_changed_again(model, staff, engine, put_live):
+    put_live(model)
+    read = standing(model)
+    read.model.adapter = "theirs"
+    ChatModelConfig.objects.filter(pk=model.pk).update(adapter="another")
+
+    promotion._put_back(read)
+
+    assert behind(model) == "another"
+
+
+def test_what_is_under_way_is_called_off_where_a_model_loses_its_adapter(model, staff, engine, put_live):
+    adapter = put_live(model)
+    promote(make_good_run(staff)[0], user=staff)
+
+    withdraw([adapter], because="Somebody is gone.")
+
+    assert sorted(states(model)) == ["failed", "live", "replaced"]
+    assert standing(model).adapter is None
+
+
 # --- Refusals ------------------------------------------------------------------------------------------
 
 
@@ -443,6 +530,37 @@ def test_what_may_not_be_promoted_says_why_and_leaves_nothing(model, staff, engi
     assert reason in str(refused.value.data["reason"])
     assert not Promotion.objects.exists()
     assert behind(model) == ""
+
+
+def test_where_the_weights_are_on_another_machine_the_engine_looks_itself(model, staff, engine, monkeypatch):
+    def absent(*_args):
+        raise EngineError("there is no model here")
+
+    monkeypatch.setattr(base_model, "base_model", absent)
+
+    assert promote(make_good_run(staff)[0], user=staff).status == "loading"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"provider": "openai"}, {"base_url": "http://10.1.1.1:8000/v1"}, {"provider_model": "another"}],
+    ids=lambda values: next(iter(values)),
+)
+def test_only_what_serves_the_very_base_model_here_can(model, staff, engine, values):
+    run, adapter = make_good_run(staff)
+    other = make_local_model("other", **values)
+
+    assert list(promotion.models_for(adapter)) == [model]
+    with pytest.raises(PromotionRefused, match="not served here"):
+        promote(run, user=staff, model=other)
+
+
+def test_the_engine_need_not_load_what_was_withdrawn_by_its_row_alone(model, staff, engine):
+    run, adapter = make_good_run(staff)
+    promote(run, user=staff)
+    type(adapter).objects.update(withdrawn_at=timezone.now())
+
+    assert promotion.wanted() == []
 
 
 def test_a_model_of_another_provider_cannot_stand_on_it(model, staff, models):

@@ -13,7 +13,7 @@ from training.tests.files import SFT, as_parquet, json_lines
 
 ROW = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 LINE = json.dumps(ROW, sort_keys=True, separators=(",", ":"))
-META = json.dumps({"line": 1, "tokens": 1, "question": "00", "content": "00", "earlier": []})
+META = json.dumps({"line": 1, "tokens": 1, "tools": False, "question": "00", "content": "00", "earlier": []})
 HEAD = json.dumps({"layout": "sft", "shape": "messages", "mapping": {}})
 
 

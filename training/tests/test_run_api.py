@@ -14,10 +14,11 @@ from accounts.models import AuditEvent
 from conftest import bearer
 from llmsite.core.errors import DatasetWithdrawn
 from training import process
-from training.lane import claim
 from training.models import DatasetRow, DatasetVersion, Layout, Metric, RunStatus, TrainingRun
 from training.settings import RunSettings
 from training.tests import running, tiny
+from training.tests.feedback_sets import teach
+from training.trainer import claim
 
 pytestmark = pytest.mark.django_db
 
@@ -142,14 +143,12 @@ def test_rated_answers_are_not_learnt(client):
 
 def test_rows_that_are_longer_than_may_be_are_refused_before_anything_begins(client):
     report = {"tokens": {"unit": "tokens", "longest": 900, "total": 4000}}
+    version = running.store_version(report=report)
 
-    message = refused(
-        start(client, running.store_version(report=report), max_length=512),
-        409,
-        "run_refused",
-        "settings.max_length",
-    )
+    message = refused(start(client, version, max_length=512), 409, "run_refused", "settings.max_length")
     assert "900" in message
+    assert "leave_out" in message
+    assert start(client, version, max_length=512, leave_out=True).status_code == 201
 
 
 def test_a_set_that_was_withdrawn_is_refused(client):
@@ -168,7 +167,7 @@ def test_so_is_one_that_is_withdrawn_in_that_moment(operator):
 
 def test_a_set_whose_people_allow_it_no_more_is_refused(client, alice):
     version = running.store_version()
-    DatasetRow.objects.create(version=version, number=0, user=alice)
+    DatasetRow.objects.create(version=version, number=0, user=alice, feedback=teach(alice, "What?"))
 
     message = refused(start(client, version), 409, "run_refused", "version")
     assert "Build a new version" in message

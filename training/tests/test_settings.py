@@ -18,6 +18,13 @@ def test_each_setting_has_limits(name):
         assert caught.value.field == f"settings.{name}"
 
 
+@pytest.mark.parametrize("value", [1, 0, "true", None])
+def test_a_switch_is_true_or_false(value):
+    with pytest.raises(InvalidInput) as caught:
+        RunSettings.read({"leave_out": value})
+    assert caught.value.field == "settings.leave_out"
+
+
 def test_whole_numbers_are_whole():
     with pytest.raises(InvalidInput, match="whole number from 1 to 256"):
         RunSettings(rank=1.5)

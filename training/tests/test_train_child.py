@@ -270,8 +270,22 @@ def test_a_row_that_is_too_long_is_named_and_never_cut(training):
 
     code, data = refusal(lambda: training(rows=rows, max_length=100))
 
-    assert (code, data["row"], data["limit"]) == ("row_too_long", 2, 100)
+    assert (code, data["row"], data["limit"]) == ("rows_too_long", 2, 100)
     assert data["tokens"] > 250
+    fitting = {"rows": rows, "eval_fraction": 0}
+    assert training(**fitting, max_length=data["longest"], folder="longer")[2]["rows"] == 3
+    assert refusal(lambda: training(**fitting, max_length=data["longest"] - 1))[0] == "rows_too_long"
+
+
+def test_longer_rows_are_left_out_where_that_is_asked_for(training):
+    rows = tiny.rows(20)
+    for number in range(4):
+        rows[number]["messages"][1]["content"] = "long " * 50
+
+    _, told, result = training(rows=rows, max_length=100, leave_out=True, eval_fraction=0.3)
+
+    assert result["rows"] + result["held_out"] == 16
+    assert told.of("left_out") == [{"event": "left_out", "rows": 4}]
 
 
 def test_nor_may_it_be_longer_than_what_the_model_was_made_for(training):
@@ -280,7 +294,7 @@ def test_nor_may_it_be_longer_than_what_the_model_was_made_for(training):
 
     code, data = refusal(lambda: training(rows=rows, max_length=4000))
 
-    assert (code, data["row"], data["limit"]) == ("row_too_long", 3, 512)
+    assert (code, data["row"], data["limit"], data["context"]) == ("rows_over_context", 3, 512, 512)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(training, monkeypatch):

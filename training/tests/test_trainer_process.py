@@ -16,11 +16,11 @@ from django.core.management.base import CommandError
 from inference.adapter_files import verify
 from inference.models import Adapter
 from llmsite.testing.site import ROOT, database_url
-from training.lane import folder_of
 from training.models import ENDED, Metric, RunStatus, TrainingRun
 from training.settings import RunSettings
 from training.starting import cancel
 from training.tests import running, tiny
+from training.trainer import folder_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 

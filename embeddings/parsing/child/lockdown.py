@@ -20,14 +20,15 @@ PARENT_DEATH_SIGNAL, NO_NEW_PRIVILEGES = 1, 38
 SIGKILL = 9
 
 
-def lock_down(*, memory: int, cpu: int) -> None:
-    """`memory` in bytes of address space, `cpu` in seconds."""
+def lock_down(*, memory: int, cpu: int, parent: int | None = None) -> None:
+    """`memory` in bytes of address space, `cpu` in seconds; `parent` is who was the parent at the start."""
     on_linux = sys.platform == "linux"
     libc = ctypes.CDLL(None, use_errno=True) if on_linux else None
     if libc is not None:
-        libc.prctl(PARENT_DEATH_SIGNAL, SIGKILL, 0, 0, 0)
         libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _leave(libc)
+    if libc is not None:
+        _die_with_parent(libc, parent)
     _limit(memory, cpu)
     if libc is not None:
         seccomp.allow_only_computing(libc)
@@ -54,6 +55,13 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     version_3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
     nothing = (ctypes.c_uint32 * 6)()
     libc.capset(version_3, nothing)
+
+
+def _die_with_parent(libc: ctypes.CDLL, parent: int | None) -> None:
+    """Only once it is another user: the kernel forgets this signal when a process changes its user."""
+    libc.prctl(PARENT_DEATH_SIGNAL, SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:  # The signal would never come.
+        os._exit(1)
 
 
 def _limit(memory: int, cpu: int) -> None:

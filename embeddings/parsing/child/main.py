@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -38,12 +39,12 @@ CODECS = (
 def main() -> None:
     """The arguments are this folder, the job and its options; the document is the standard input."""
     _, _, job, options = sys.argv
-    answer = _do(job, **json.loads(options))
+    answer = _do(job, parent=os.getppid(), **json.loads(options))
     sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode())
     sys.stdout.flush()
 
 
-def _do(job: str, *, memory: int, cpu: int, **options: Any) -> dict[str, Any]:
+def _do(job: str, *, parent: int, memory: int, cpu: int, **options: Any) -> dict[str, Any]:
     if job not in FORMATS:
         return {"failed": "unsupported"}
     reader = import_module(f".{FORMATS[job]}", __package__)
@@ -52,7 +53,7 @@ def _do(job: str, *, memory: int, cpu: int, **options: Any) -> dict[str, Any]:
     data = sys.stdin.buffer.read()
     if hasattr(reader, "prepare"):
         reader.prepare(data)
-    lock_down(memory=memory, cpu=cpu)
+    lock_down(memory=memory, cpu=cpu, parent=parent)
     without_text = "blank" if job in NOTHING_BUT_TEXT else "empty"
     try:
         return _as_json(reader.read(data, **options), without_text)

@@ -6,6 +6,8 @@ import resource
 import select
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -251,3 +253,54 @@ def test_nothing_is_left_of_a_child(document, tmp_path, monkeypatch):
 
     assert list(empty.iterdir()) == []
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime > before  # It was waited for.
+
+
+# --- The end of the parent ------------------------------------------------------------------------------
+
+LOCKED = """
+import os, sys
+sys.path.insert(0, {folder!r})
+from child import lockdown
+lockdown.lock_down(memory=2**30, cpu=60, parent={parent})
+os.write(1, b"locked")
+os.read(0, 1)
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+@pytest.fixture
+def orphan():
+    """Starts a parent with a child that locks itself up and waits; what the child says, and the parent."""
+    waiting, hold = os.pipe()
+    said, saying = os.pipe()
+    started = []
+
+    def start(parent="os.getppid()"):
+        child = LOCKED.format(folder=str(sandbox.HERE), parent=parent)
+        started.append(subprocess.Popen([sys.executable, "-c", PARENT, child], stdin=waiting, stdout=saying))
+        os.close(saying)
+        return said, started[0]
+
+    yield start
+    os.close(hold)  # Whoever is left reads the end.
+    for process in started:
+        process.kill()
+        process.wait()
+    os.close(waiting)
+    os.close(said)
+
+
+def test_a_child_dies_with_its_parent(orphan):
+    said, parent = orphan()
+    assert os.read(said, 100) == b"locked"
+
+    parent.kill()
+
+    assert select.select([said], [], [], 20)[0]
+    assert os.read(said, 100) == b"", "nobody is left who could say something"
+
+
+def test_nor_does_it_go_on_where_the_parent_died_before_the_signal_was_set(orphan):
+    said, _parent = orphan(parent="1 << 30")
+    assert select.select([said], [], [], 20)[0]
+    assert os.read(said, 100) == b""

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from conftest import sign_in_client
 from embeddings.models import Collection
+from feedback import review
 from feedback.models import Example, Feedback, ReviewStatus
 from feedback.models.feedback import CLAIM_LASTS
 from feedback.review import accept
@@ -318,3 +319,33 @@ def test_what_another_curator_has_decided_stays_and_what_was_written_is_not_lost
     assert "Canberra, says Carla." in text_of(answer)
     assert 'data-state="accepted"' in text_of(answer)
     assert VerifiedAnswer.objects.get().answer == "Canberra, says Olga."
+
+
+@pytest.mark.parametrize("name", ["accept", "reject", "claim", "release", "revoke"])
+def test_who_writes_about_a_conversation_that_is_deleted_meanwhile_keeps_the_words(page, feedback, name):
+    seen = feedback.updated_at.isoformat()
+    feedback.message.conversation.delete()
+
+    written = {"answer": "It is <b>Canberra</b>.", "label": "capitals", "scope": "author", "seen": seen}
+    answer = page.post(f"/feedback/{feedback.pk}/{name}/?rating=-1", written)
+
+    assert answer.status_code == 404
+    text = text_of(answer)
+    assert "its author has deleted it, or the conversation" in text
+    assert "It is &lt;b&gt;Canberra&lt;/b&gt;.</textarea>" in text
+    assert 'value="capitals"' in text
+    assert 'href="/feedback/?rating=-1"' in text
+
+
+def test_nor_are_they_lost_where_it_goes_at_the_very_moment(page, feedback, monkeypatch):
+    decide = review.accept
+
+    def delete_and_decide(*args, **values):
+        feedback.message.conversation.delete()
+        return decide(*args, **values)
+
+    monkeypatch.setattr("feedback.pages.forms.accept", delete_and_decide)
+    answer = send(page, feedback, "accept", answer="It is Canberra.")
+    assert answer.status_code == 404
+    assert "It is Canberra.</textarea>" in text_of(answer)
+    assert not Example.objects.exists()

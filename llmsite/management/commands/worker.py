@@ -6,11 +6,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from dashboard import roller
 from embeddings import storage
 from embeddings.rebuild import ask_for_rebuild
 from llmsite.core.worker import Worker, forget_ended_tasks
+from llmsite.retention.pruning import ask_for_pruning
 
 HOUR = 3600.0
+ROLL_UP_SECONDS = 15.0
+"""Until then the dashboard adds up by itself what has ended."""
 
 
 class Command(BaseCommand):
@@ -19,9 +23,9 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        worker = Worker(
-            chores=[(HOUR, chore) for chore in (forget_ended_tasks, storage.sweep, ask_for_rebuild)]
-        )
+        hourly = (forget_ended_tasks, storage.sweep, ask_for_rebuild, ask_for_pruning, roller.trim)
+        chores = [(ROLL_UP_SECONDS, roller.roll_up), *((HOUR, chore) for chore in hourly)]
+        worker = Worker(chores=chores)
 
         def stop(number: int, frame: FrameType | None) -> None:
             # A second signal is from somebody who does not want to wait.

@@ -33,5 +33,5 @@ class Command(BaseCommand):
 def told(move: Promotion) -> str:
     """How it ended. Raises CommandError where the model has not moved."""
     if move.status != PromotionStatus.LIVE:
-        raise CommandError(move.error or f"{move.model.alias} was moved elsewhere meanwhile.")
+        raise CommandError(move.reason or f"{move.model.alias} was moved elsewhere meanwhile.")
     return f"{move.model.alias} stands on {move.adapter or 'its base model alone'} now."

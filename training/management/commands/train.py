@@ -14,11 +14,11 @@ from inference.models import Adapter
 from llmsite.core.errors import SiteError, describe
 from training import failures
 from training.datasets import version_of
-from training.lane import Lane
 from training.models import ENDED, Dataset, RunStatus, TrainingRun
 from training.progress import progress_of
 from training.settings import LIMITS, RunSettings
 from training.starting import cancel, start_run
+from training.trainer import Trainer
 
 LOOK_SECONDS = 0.5
 
@@ -35,9 +35,13 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="", help="of the run")
         parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
         for field in fields(RunSettings):
+            option = f"--{field.name.replace('_', '-')}"
+            if field.type is bool:
+                parser.add_argument(option, action="store_true")
+                continue
             least, most = LIMITS[field.name]
             parser.add_argument(
-                f"--{field.name.replace('_', '-')}",
+                option,
                 type=int if field.type is int else float,
                 default=getattr(RunSettings(), field.name),
                 help=f"from {least:g} to {most:g}; %(default)s by default",
@@ -51,17 +55,17 @@ class Command(BaseCommand):
             field = f"{public.field}: " if public.field else ""
             raise CommandError(f"{field}{public.message}") from error
         self._tell(f"{run.name}: {run.total_steps} steps, {_duration(run.estimate['seconds'])}")
-        lane = Lane(only=run.pk)
-        worker = threading.Thread(target=_work, args=(lane,))
-        worker.start()
+        trainer = Trainer(only=run.pk)
+        thread = threading.Thread(target=_work, args=(trainer,))
+        thread.start()
         try:
             self._wait(run)
         except KeyboardInterrupt:
             cancel(run, user=None)
             self._wait(run)
         finally:
-            lane.stop()
-            worker.join()
+            trainer.stop()
+            thread.join()
         self._conclude(run, as_json=options["json"])
 
     def _wait(self, run: TrainingRun) -> None:
@@ -102,10 +106,10 @@ def _started(options: dict[str, Any]) -> TrainingRun:
     return start_run(version, name=options["name"], chosen=chosen, user=None)
 
 
-def _work(lane: Lane) -> None:
-    """Take the run, and take it again where it was given back; another worker may be faster."""
+def _work(trainer: Trainer) -> None:
+    """Take the run, and take it again where it was given back; another thread may be faster."""
     try:
-        lane.run()
+        trainer.run()
     finally:
         connection.close()
 

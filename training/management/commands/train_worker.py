@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from training.lane import Lane, sweep
+from training.leftovers import remove_leftovers
+from training.trainer import Trainer
 
 
 class Command(BaseCommand):
@@ -16,15 +17,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         # It only watches, and has to be there when a run is called off. Its child makes way (TRAINING_NICE).
-        lane = Lane()
+        trainer = Trainer()
 
         def stop(number: int, frame: FrameType | None) -> None:
             # A second signal is from somebody who does not want to wait.
             signal.signal(number, signal.SIG_DFL)
-            lane.stop()
+            trainer.stop()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         self.stdout.write("trainer waits for runs")
-        sweep()
-        lane.run()
+        remove_leftovers()
+        trainer.run()

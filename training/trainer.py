@@ -1,8 +1,8 @@
 """Runs the trainings that are queued, one after the other, each in a child process of its own.
 
 Whoever changes a run from QUEUED to RUNNING puts its `claim` there, and every later change names that claim,
-so of two workers only one has a run. While it runs, its worker renews `beat_at`. A row that stands still has
-lost its worker, and is queued again; the next one goes on from the last checkpoint.
+so of two trainers only one has a run. While it runs, its trainer renews `beat_at`. A row that stands still
+has lost its trainer, and is queued again; the next one goes on from the last checkpoint.
 """
 
 import threading
@@ -33,7 +33,7 @@ from training import examination
 from training.failures import sentence
 from training.lineage import obstacle
 from training.models import DatasetVersion, Metric, RunStatus, TrainingRun
-from training.process import WORK, ChildEnd, Event, remove, run_child, take_back, write_job
+from training.process import WORK, ChildEnd, Event, reclaim, remove, run_child, write_job
 from training.promotion import withdraw
 from training.storage import checked_path
 
@@ -42,20 +42,20 @@ log = structlog.get_logger("llmsite.trainer")
 POLL_SECONDS = 1.0
 BEAT_SECONDS = 1.0
 SILENCE_SECONDS = 15.0
-"""After so long without a beat a run's worker is taken for dead."""
+"""After so long without a beat a run's trainer is taken for dead."""
 MOST_TRIES = 4
-"""How often a run is begun from the same checkpoint whose worker or whose child is killed."""
+"""How often a run is begun from the same checkpoint whose trainer or whose child is killed."""
 DATABASE_SECONDS = 60.0
 """How long what a child says waits for a database that is away, such as one that is started again."""
 LAST_STEP_SECONDS = 20.0
-"""What a child may take to end its step and to keep a checkpoint, when this worker is to stop."""
+"""What a child may take to end its step and to keep a checkpoint, when this trainer is to stop."""
 ADAPTER = "adapter"
 
 MEASURED = ("loss", "eval_loss", "learning_rate", "gradient_norm", "tokens_per_second")
 
 
 class RunLost(Exception):
-    """Another worker has the run: this one was taken for dead. Nothing may be changed any more."""
+    """Another trainer has the run: this one was taken for dead. Nothing may be changed any more."""
 
 
 class RunFailed(Exception):
@@ -67,8 +67,8 @@ class RunFailed(Exception):
         self.data = data
 
 
-class Lane:
-    """One worker. `only` limits it to one run."""
+class Trainer:
+    """The process `trainer` at its work. `only` limits it to one run."""
 
     def __init__(self, *, only: UUID | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._only = only
@@ -116,7 +116,7 @@ class Lane:
         return True
 
     def reap(self) -> int:
-        """Take the runs of dead workers from them; returns how many.
+        """Take the runs of dead trainers from them; returns how many.
 
         Only beats that it saw itself count, by its own clock: clocks of machines differ.
         """
@@ -131,7 +131,7 @@ class Lane:
 
 
 def claim(run: TrainingRun) -> bool:
-    """Whether the run is this worker's from here on."""
+    """Whether the run is this trainer's from here on."""
     now = timezone.now()
     waiting = TrainingRun.objects.filter(pk=run.pk, status=RunStatus.QUEUED)
     mine = waiting.update(
@@ -181,7 +181,7 @@ def _end(rows: QuerySet[TrainingRun], run: TrainingRun, status: RunStatus, **val
     with transaction.atomic():
         ended = bool(rows.update(status=status, ended_at=timezone.now(), **values))
         if ended:
-            # A worker that died just before its run's end has published one.
+            # A trainer that died just before its run's end has published one.
             withdraw(Adapter.objects.filter(run=run.pk), because=_why(values))
     if ended:
         _tidy_up(run, status, values.get("error_code", ""))
@@ -202,7 +202,7 @@ def _why(values: Mapping[str, Any]) -> str:
 
 
 class _Work:
-    """A run in this worker's hands, from its claim to its end."""
+    """A run in this trainer's hands, from its claim to its end."""
 
     def __init__(
         self, run: TrainingRun, stopping: threading.Event, *, meanwhile: Callable[[], object]
@@ -241,7 +241,7 @@ class _Work:
         return TrainingRun.objects.filter(pk=self.run.pk, status=RunStatus.RUNNING, claim=self.run.claim)
 
     def beat(self) -> None:
-        """Show that this worker lives, and hear what was asked of it meanwhile."""
+        """Show that this trainer lives, and hear what was asked of it meanwhile."""
         self.is_lost = not self.own().update(beat_at=timezone.now())
         self.is_cancelled = self.own().filter(cancel_requested_at__isnull=False).exists()
         self._meanwhile()
@@ -310,6 +310,8 @@ class _Work:
 
     def _note(self, event: Event) -> None:
         """Twice is as good as once."""
+        if event["event"] == "left_out":
+            self._change(estimate={**self.run.estimate, "left_out": int(event["rows"])})
         step = event.get("step")
         if not isinstance(step, int):
             return
@@ -349,7 +351,7 @@ class _Work:
 
     def _succeed(self, data: Event) -> None:
         adapter_folder = self._folder / WORK / ADAPTER
-        take_back(adapter_folder)
+        reclaim(adapter_folder)
         self._change(step=int(data["steps"]))
         try:
             publish(
@@ -384,7 +386,7 @@ class _Work:
         _end(self.own(), self.run, RunStatus.FAILED, error_code=code, error_data=data)
 
     def _give_back(self, *, counts: bool) -> None:
-        """Queue it again; it goes on from its last checkpoint. What this worker chose to end is no try."""
+        """Queue it again; it goes on from its last checkpoint. What this trainer chose to end is no try."""
         if counts and self.run.tries >= MOST_TRIES:
             self._fail("worker_died", {})
             return

@@ -1,4 +1,4 @@
-"""A worker and its runs: who has one, what comes of it, and what is left where something dies."""
+"""A trainer and its runs: who has one, what comes of it, and what is left where something dies."""
 
 import os
 import shutil
@@ -11,15 +11,17 @@ import pytest
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
+from accounts.models import User
+from feedback.tests.making import make_answer, make_feedback
 from inference.adapter_files import CONFIG, WEIGHTS
 from inference.models import Adapter
 from llmsite.core.logs import request_id
-from training import failures, lane, lineage, storage
-from training.lane import MOST_TRIES, SILENCE_SECONDS, Lane, claim, folder_of, sweep
+from training import failures, lineage, storage, trainer
 from training.models import DatasetRow, DatasetVersion, Metric, RunStatus, TrainingRun
 from training.process import WORK, ChildEnd
 from training.starting import cancel
 from training.tests import running, tiny
+from training.trainer import MOST_TRIES, SILENCE_SECONDS, Trainer, claim, folder_of, sweep
 
 pytestmark = pytest.mark.django_db
 
@@ -52,7 +54,7 @@ def child(monkeypatch):
             return ChildEnd("finished", data={"steps": 2})
 
     standing_in = Child()
-    monkeypatch.setattr(lane, "run_child", standing_in)
+    monkeypatch.setattr(trainer, "run_child", standing_in)
     return standing_in
 
 
@@ -71,20 +73,20 @@ def again(run):
 def test_a_run_ends_with_an_adapter_and_leaves_nothing_else(child, settings):
     run = running.start()
 
-    assert Lane().run_next()
+    assert Trainer().run_next()
 
     assert (again(run).status, run.step, run.total_steps, run.tries) == (RunStatus.SUCCEEDED, 2, 2, 1)
     adapter = Adapter.objects.get(run=run.pk)
     assert (adapter.base_model, adapter.base_sha256) == (run.base_model, run.base_sha256)
     assert (settings.ADAPTERS_ROOT / adapter.name / "adapter_model.safetensors").exists()
     assert not list(settings.TRAINING_ROOT.iterdir())
-    assert not Lane().run_next()
+    assert not Trainer().run_next()
 
 
 def test_the_child_gets_the_rows_and_the_weights(child, settings):
     run = running.start()
 
-    Lane().run_next()
+    Trainer().run_next()
 
     [(module, folder, files, reads)] = child.calls
     assert (module, folder) == ("train", folder_of(run))
@@ -95,7 +97,7 @@ def test_the_child_gets_the_rows_and_the_weights(child, settings):
 def test_every_logged_step_is_one_row(child):
     run = running.start()
 
-    Lane().run_next()
+    Trainer().run_next()
 
     rows = list(Metric.objects.filter(run=run).order_by("step").values_list("step", "loss", "eval_loss"))
     assert rows == [(0, None, 3.0), (1, 2.0, None), (2, 1.0, 0.5)]
@@ -105,7 +107,7 @@ def test_a_step_that_is_measured_again_is_the_same_row(child):
     run = running.start()
     Metric.objects.create(run=run, step=2, loss=9.0, eval_loss=9.0)
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert Metric.objects.get(run=run, step=2).loss == 1.0
 
@@ -113,14 +115,14 @@ def test_a_step_that_is_measured_again_is_the_same_row(child):
 def test_runs_wait_for_their_turn(child):
     first, second = running.start(), running.start(version=running.store_version(tiny.rows(4)))
 
-    lane = Lane()
-    lane.run_next()
+    ours = Trainer()
+    ours.run_next()
 
     assert again(first).status == RunStatus.SUCCEEDED
     assert again(second).status == RunStatus.QUEUED
 
 
-# --- Two workers ------------------------------------------------------------------------------------------
+# --- Two trainers ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
@@ -137,8 +139,8 @@ def test_two_workers_never_take_the_same_run():
         finally:
             connections.close_all()
 
-    with ThreadPoolExecutor(2) as workers:
-        one, other = workers.map(take, range(2))
+    with ThreadPoolExecutor(2) as trainers:
+        one, other = trainers.map(take, range(2))
 
     assert sorted(one + other) == sorted(run.pk for run in runs)
     assert len({again(run).claim for run in runs}) == len(runs)
@@ -156,7 +158,7 @@ def test_who_was_taken_for_dead_changes_nothing_any_more(child):
         raise AssertionError("it was not stopped")
 
     child.does = another_one_takes_it
-    Lane().run_next()
+    Trainer().run_next()
 
     assert (again(run).status, run.step, run.tries) == (RunStatus.RUNNING, 1, 2)
     assert Metric.objects.count() == 1
@@ -172,7 +174,7 @@ def test_nor_does_it_end_the_run_that_another_one_has(child):
         return ChildEnd("finished", data={"steps": 2})
 
     child.does = finishes_too_late
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).status == RunStatus.RUNNING
     assert not Adapter.objects.exists()
@@ -181,7 +183,7 @@ def test_nor_does_it_end_the_run_that_another_one_has(child):
 
 @pytest.mark.django_db(transaction=True)
 def test_its_beat_tells_it_that_it_was_taken_for_dead(child, monkeypatch):
-    monkeypatch.setattr(lane, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(trainer, "BEAT_SECONDS", 0.01)
     run = running.start()
 
     def waits(folder, on_event, should_stop):
@@ -192,7 +194,7 @@ def test_its_beat_tells_it_that_it_was_taken_for_dead(child, monkeypatch):
         return ChildEnd("stopped")
 
     child.does = waits
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).status == RunStatus.QUEUED
 
@@ -202,12 +204,12 @@ def test_its_beat_tells_it_that_it_was_taken_for_dead(child, monkeypatch):
 
 @pytest.fixture
 def dead():
-    """A run whose worker was killed; `reaped` is what another worker makes of it after the silence."""
+    """A run whose trainer was killed; `reaped` is what another trainer makes of it after the silence."""
     run = running.start()
     claim(run)
     folder_of(run).mkdir(parents=True)
     now = [0.0]
-    reaper = Lane(clock=lambda: now[0])
+    reaper = Trainer(clock=lambda: now[0])
 
     def reaped():
         reaper.reap()
@@ -229,7 +231,7 @@ def test_one_that_beats_is_left_alone():
     run = running.start()
     claim(run)
     now = [0.0]
-    reaper = Lane(clock=lambda: now[0])
+    reaper = Trainer(clock=lambda: now[0])
     for beat in range(5):
         TrainingRun.objects.update(beat_at=timezone.now() + timedelta(seconds=beat))
         assert reaper.reap() == 0
@@ -267,9 +269,9 @@ def test_a_killed_child_goes_on_and_after_some_times_has_failed(child):
     child.does = ends("killed")
 
     for tries in range(1, MOST_TRIES):
-        Lane().run_next()
+        Trainer().run_next()
         assert (again(run).status, run.tries) == (RunStatus.QUEUED, tries)
-    Lane().run_next()
+    Trainer().run_next()
 
     assert (again(run).status, run.error_code) == (RunStatus.FAILED, "killed")
 
@@ -283,25 +285,25 @@ def test_one_that_comes_further_each_time_may_fall_as_often_as_it_likes(child):
 
     child.does = comes_further
     for step in range(1, 2 * MOST_TRIES):
-        Lane().run_next()
+        Trainer().run_next()
         assert (again(run).status, run.step) == (RunStatus.QUEUED, step)
 
     child.does = ends("killed")
     for _ in range(MOST_TRIES):
-        Lane().run_next()
+        Trainer().run_next()
     assert (again(run).status, run.error_code) == (RunStatus.FAILED, "killed")
 
 
 def test_nor_is_it_a_try_where_the_worker_is_stopped_after_a_checkpoint(child):
-    run, worker = running.start(), Lane()
+    run, ours = running.start(), Trainer()
 
     def is_stopped(folder, on_event, should_stop):
         on_event({"event": "checkpoint", "step": 1})
-        worker.stop()
+        ours.stop()
         return ChildEnd("stopped")
 
     child.does = is_stopped
-    worker.run_next()
+    ours.run_next()
 
     assert (again(run).status, run.tries) == (RunStatus.QUEUED, 0)
 
@@ -309,7 +311,7 @@ def test_nor_is_it_a_try_where_the_worker_is_stopped_after_a_checkpoint(child):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
 def test_a_database_that_is_away_for_a_moment_is_no_fall(child, monkeypatch, error):
-    monkeypatch.setattr(lane, "POLL_SECONDS", 0)
+    monkeypatch.setattr(trainer, "POLL_SECONDS", 0)
     run, away = running.start(), []
     update_or_create = Metric.objects.update_or_create
 
@@ -320,7 +322,7 @@ def test_a_database_that_is_away_for_a_moment_is_no_fall(child, monkeypatch, err
         return update_or_create(**values)
 
     monkeypatch.setattr(Metric.objects, "update_or_create", is_away)
-    Lane().run_next()
+    Trainer().run_next()
 
     assert (again(run).status, run.tries, len(child.calls)) == (RunStatus.SUCCEEDED, 1, 1)
     assert away == [0, 1, 2, 2, 2, 2]
@@ -328,7 +330,7 @@ def test_a_database_that_is_away_for_a_moment_is_no_fall(child, monkeypatch, err
 
 
 def test_but_it_is_not_waited_for_without_end(child, monkeypatch):
-    monkeypatch.setattr(lane, "DATABASE_SECONDS", 0)
+    monkeypatch.setattr(trainer, "DATABASE_SECONDS", 0)
     run, asked = running.start(), []
 
     def is_away(**values):
@@ -336,19 +338,19 @@ def test_but_it_is_not_waited_for_without_end(child, monkeypatch):
         raise OperationalError("nobody listens")
 
     monkeypatch.setattr(Metric.objects, "update_or_create", is_away)
-    Lane().run_next()
+    Trainer().run_next()
 
     assert (again(run).status, run.tries, len(asked)) == (RunStatus.QUEUED, 1, 1)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_run_that_is_called_off_while_it_waits_leaves_no_folder(monkeypatch):
-    run, worker = running.start(), Lane()
+    run, ours = running.start(), Trainer()
     folder_of(run).mkdir(parents=True)
     cancel(run, user=None)
 
-    monkeypatch.setattr(worker, "evaluate_next", worker.stop)
-    worker.run()
+    monkeypatch.setattr(ours, "evaluate_next", ours.stop)
+    ours.run()
 
     assert not folder_of(run).exists()
 
@@ -368,7 +370,7 @@ def test_folders_of_runs_that_are_gone_are_removed(settings):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_run_is_called_off_while_it_trains(child, monkeypatch):
-    monkeypatch.setattr(lane, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(trainer, "BEAT_SECONDS", 0.01)
     run = running.start()
 
     def waits(folder, on_event, should_stop):
@@ -379,23 +381,23 @@ def test_a_run_is_called_off_while_it_trains(child, monkeypatch):
         return ChildEnd("stopped")
 
     child.does = waits
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).status == RunStatus.CANCELLED
     assert not folder_of(run).exists()
 
 
 def test_a_worker_that_is_to_stop_gives_its_run_back(child):
-    run, worker = running.start(), Lane()
+    run, ours = running.start(), Trainer()
 
     def keeps_a_checkpoint(folder, on_event, should_stop):
-        worker.stop()
-        assert should_stop() == lane.LAST_STEP_SECONDS
+        ours.stop()
+        assert should_stop() == trainer.LAST_STEP_SECONDS
         (folder / WORK / "checkpoints").mkdir()
         return ChildEnd("stopped")
 
     child.does = keeps_a_checkpoint
-    worker.run_next()
+    ours.run_next()
 
     assert (again(run).status, run.tries, run.claim) == (RunStatus.QUEUED, 0, None)
     assert (folder_of(run) / WORK / "checkpoints").exists()
@@ -406,12 +408,14 @@ def test_a_worker_that_is_to_stop_gives_its_run_back(child):
 
 def test_what_the_child_says_is_kept_as_the_reason(child):
     run = running.start()
-    child.does = ends("row_too_long", row=3, tokens=700, limit=512)
+    child.does = ends("rows_too_long", row=3, tokens=700, limit=512, longest=900)
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).status == RunStatus.FAILED
-    assert failures.sentence(run.error_code, run.error_data).startswith("Row 3 has 700 tokens")
+    told = failures.sentence(run.error_code, run.error_data)
+    assert told.startswith("Row 3 has 700 tokens")
+    assert "a max_length of 900" in told
     assert not folder_of(run).exists()
 
 
@@ -421,7 +425,7 @@ def test_a_base_model_that_changed_since_is_refused(child, settings):
     with open(config, "a") as file:
         file.write("\n")
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert (again(run).status, run.error_code) == (RunStatus.FAILED, "base_changed")
     assert not child.calls
@@ -431,7 +435,7 @@ def test_a_base_model_that_is_gone_is_told(child, settings):
     run = running.start()
     shutil.rmtree(settings.LOCAL_MODEL_PATH)
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "base_model"
     assert settings.LOCAL_MODEL_PATH in failures.sentence(run.error_code, run.error_data)
@@ -441,7 +445,7 @@ def test_a_data_set_whose_file_was_changed_is_refused(child):
     run = running.start()
     storage.path_of(run.version).write_text("{}")
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "dataset_damaged"
     assert not child.calls
@@ -451,7 +455,7 @@ def test_a_data_set_that_was_withdrawn_is_not_trained_on(child):
     run = running.start()
     DatasetVersion.objects.update(withdrawn_at=timezone.now())
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "withdrawn"
     assert not child.calls
@@ -461,7 +465,7 @@ def test_nor_is_one_whose_people_have_taken_back_what_they_allowed(child, alice)
     run = running.start()
     DatasetRow.objects.create(version=run.version, number=0, user=alice)
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "unwilling"
     assert not child.calls
@@ -472,7 +476,7 @@ def test_nor_is_one_with_feedback_that_is_accepted_no_more(child, alice):
     run, feedback = running.start(), make_feedback(alice, make_answer(alice, "What?", "That."))
     DatasetRow.objects.create(version=run.version, number=0, user=alice, feedback=feedback)
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "revoked"
     assert not child.calls
@@ -486,7 +490,7 @@ def test_nor_does_an_adapter_go_out_whose_data_went_meanwhile(child):
         return child.learns(folder, on_event, should_stop)
 
     child.does = somebody_is_erased
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "withdrawn"
     assert not Adapter.objects.servable().exists()
@@ -497,7 +501,7 @@ def test_nor_one_that_is_published_while_they_are_erased(child, monkeypatch):
     """The erasure has looked for adapters already, and is not written down yet."""
     run = running.start()
     withdrawn, is_ending = threading.Event(), threading.Event()
-    publish, tidy_up = lane.publish, lane._tidy_up
+    publish, tidy_up = trainer.publish, trainer._tidy_up
 
     def erase():
         try:
@@ -519,9 +523,9 @@ def test_nor_one_that_is_published_while_they_are_erased(child, monkeypatch):
         tidy_up(*arguments)
 
     erasure = threading.Thread(target=erase)
-    monkeypatch.setattr(lane, "publish", publish_meanwhile)
-    monkeypatch.setattr(lane, "_tidy_up", tell)
-    Lane().run_next()
+    monkeypatch.setattr(trainer, "publish", publish_meanwhile)
+    monkeypatch.setattr(trainer, "_tidy_up", tell)
+    Trainer().run_next()
     erasure.join()
 
     assert Adapter.objects.exists()
@@ -532,7 +536,7 @@ def test_nor_one_that_is_published_while_they_are_erased(child, monkeypatch):
 @pytest.mark.parametrize("is_called_off", [True, False])
 def test_what_a_worker_published_before_it_died_goes_with_its_run(child, monkeypatch, is_called_off):
     run = running.start()
-    worker = Lane(clock=iter([0, SILENCE_SECONDS]).__next__)
+    ours = Trainer(clock=iter([0, SILENCE_SECONDS]).__next__)
 
     class Died(BaseException):
         pass
@@ -541,15 +545,15 @@ def test_what_a_worker_published_before_it_died_goes_with_its_run(child, monkeyp
         raise Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(lane._Work, "_end_well", die)
+        patch.setattr(trainer._Work, "_end_well", die)
         with pytest.raises(Died):
-            Lane().run_next()
+            Trainer().run_next()
     DatasetVersion.objects.update(withdrawn_at=timezone.now())
     if is_called_off:
         TrainingRun.objects.update(cancel_requested_at=timezone.now())
-    worker.reap()
-    worker.reap()
-    Lane().run_next()
+    ours.reap()
+    ours.reap()
+    Trainer().run_next()
 
     assert again(run).status == (RunStatus.CANCELLED if is_called_off else RunStatus.FAILED)
     assert Adapter.objects.exists()
@@ -560,10 +564,10 @@ def test_a_full_disk_is_told(child, monkeypatch):
     def is_full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lane, "write_job", is_full)
+    monkeypatch.setattr(trainer, "write_job", is_full)
     run = running.start()
 
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "disk_full"
     assert not child.calls
@@ -578,7 +582,7 @@ def test_what_the_engine_could_not_load_is_no_adapter(child):
         return ChildEnd("finished", data={"steps": 2})
 
     child.does = leaves_a_pickle
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "adapter_refused"
     assert not Adapter.objects.exists()
@@ -598,7 +602,7 @@ def test_nor_what_leads_elsewhere(child, tmp_path, name, make):
         return ChildEnd("finished", data={"steps": 2})
 
     child.does = leads_elsewhere
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "adapter_refused"
     assert sorted(path.name for path in elsewhere.iterdir()) == [CONFIG, WEIGHTS]
@@ -613,7 +617,7 @@ def test_what_goes_wrong_in_the_worker_itself_is_tried_again(child):
 
     child.does = fails
     for _ in range(MOST_TRIES):
-        Lane().run_next()
+        Trainer().run_next()
 
     assert (again(run).status, run.error_code) == (RunStatus.FAILED, "worker_died")
 
@@ -625,7 +629,7 @@ def test_erasing_somebody_calls_off_what_is_trained_on_them(child, alice):
     DatasetRow.objects.create(version=run.version, number=0, user=alice)
 
     lineage.erase(alice)
-    Lane().run_next()
+    Trainer().run_next()
 
     assert again(run).error_code == "withdrawn"
     assert not child.calls
@@ -642,7 +646,7 @@ def test_a_run_is_worked_on_under_the_id_of_the_request_that_started_it(child):
         return child.learns(*arguments)
 
     child.does = note
-    assert Lane(only=run.pk).run_next()
+    assert Trainer(only=run.pk).run_next()
 
     assert known == ["browser-4711"]
     assert request_id.get() is None

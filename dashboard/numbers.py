@@ -1,0 +1,52 @@
+"""Numbers in the reader's language. Tables have thousands, so their marks are looked up once a page."""
+
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.utils import formats
+
+NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    _marks: dict[int, str] = field(
+        default_factory=lambda: {
+            ord(","): formats.get_format("THOUSAND_SEPARATOR") or "\N{NO-BREAK SPACE}",
+            ord("."): formats.get_format("DECIMAL_SEPARATOR"),
+        }
+    )
+
+    def fixed(self, value: float | None, digits: int = 0) -> str:
+        return NONE if value is None else f"{value:,.{digits}f}".translate(self._marks)
+
+    def short(self, value: float | None) -> str:
+        """As many digits as say something."""
+        if value is None:
+            return NONE
+        return self.fixed(value, 0 if value >= 100 or value == int(value) else 1 if value >= 10 else 2)
+
+    def percent(self, share: float | None, digits: int = 1) -> str:
+        return NONE if share is None else f"{self.fixed(100 * share, digits)}\N{NO-BREAK SPACE}%"
+
+    def money(self, micro: int | None) -> str:
+        """Four places below one unit of the currency, two above."""
+        if micro is None:
+            return NONE
+        units = micro / 1_000_000
+        places = 2 if micro == 0 or units >= 1 else 4
+        return f"{self.fixed(units, places)}\N{NO-BREAK SPACE}{settings.CURRENCY}"
+
+    def duration(self, milliseconds: float | None) -> str:
+        if milliseconds is None:
+            return NONE
+        if milliseconds < 1000:
+            return f"{self.fixed(milliseconds)}\N{NO-BREAK SPACE}ms"
+        return f"{self.fixed(milliseconds / 1000, 1 if milliseconds < 100_000 else 0)}\N{NO-BREAK SPACE}s"
+
+    def change(self, now: float | None, before: float | None) -> str:
+        """By how much something has grown, as "+12 %"; empty where there is nothing to compare with."""
+        if now is None or not before:
+            return ""
+        share = 100 * (now - before) / before
+        return f"{'+' if share > 0 else ''}{self.fixed(share)}\N{NO-BREAK SPACE}%"

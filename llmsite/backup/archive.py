@@ -1,0 +1,170 @@
+"""The archive: a tar file, compressed by gzip, that is written and read from end to end in one go.
+
+Its first member, `about.json`, says what made it, so that a stranger is refused at once; the last one, the
+manifest, has the SHA-256 of every part. An archive without a manifest was cut. A new one has another name
+until it is whole and on the disk; only its owner may read it.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+from llmsite.backup.refusal import Refused
+from llmsite.core.disk import telling_when_full, to_disk
+
+ABOUT, MANIFEST = "about.json", "manifest.json"
+FORMAT = 1
+PIECE = 1 << 20
+MOST_JSON = 1 << 30
+"""Bytes of the manifest, which is read into memory: a line for each file."""
+LEVEL = 5
+"""Of compression: most of a site is text, and the command should not take all of a processor for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    sha256: str
+    bytes: int
+
+
+class Writer:
+    """Adds parts to an archive, and knows what it has added."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._gzip = gzip.GzipFile(fileobj=file, mode="wb", compresslevel=LEVEL, filename="", mtime=0)
+        self._tar = tarfile.open(fileobj=self._gzip, mode="w|")  # noqa: SIM115 - `close` closes it
+        self.parts: dict[str, Part] = {}
+
+    def add(self, name: str, data: bytes) -> None:
+        self._add(name, io.BytesIO(data), len(data))
+
+    def add_file(self, name: str, path: Path) -> None:
+        """Raises FileNotFoundError, and nothing is added."""
+        with path.open("rb") as file:
+            self._add(name, file, os.fstat(file.fileno()).st_size)
+
+    def close(self) -> None:
+        self._tar.close()
+        self._gzip.close()
+
+    def abandon(self) -> None:
+        """Let go of what is written to; it is going to be removed."""
+        with suppress(OSError):
+            self._tar.close()
+        with suppress(OSError):
+            self._gzip.close()
+
+    def _add(self, name: str, file: IO[bytes], size: int) -> None:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = size, 0o600
+        reading = _Digesting(file)
+        self._tar.addfile(info, reading)
+        self.parts[name] = Part(reading.digest.hexdigest(), size)
+
+
+@contextmanager
+def new_archive(place: Path) -> Iterator[Writer]:
+    """An archive that has its name when the block is left, whole, and leaves nothing where that fails.
+
+    Raises Refused where there is something of that name, DiskFull and OSError.
+    """
+    if os.path.lexists(place):
+        raise Refused(f"{place} is there already; it is not overwritten.")
+    draft = place.with_name(f".{place.name}.{uuid4().hex[:8]}.part")
+    with telling_when_full():
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with open(handle, "wb") as file:
+                writer = Writer(file)
+                try:
+                    yield writer
+                    writer.close()
+                except BaseException:
+                    writer.abandon()
+                    raise
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(place)
+            to_disk(place.parent)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def members(place: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
+    """The names and contents of all members, which have to be read one after the other.
+
+    Raises Refused where it is no archive, is cut or damaged, or has a member that is no plain file.
+    """
+    try:
+        with gzip.open(place) as whole, tarfile.open(fileobj=whole, mode="r|") as tar:
+            yield _plain_files(tar, whole)
+    except FileNotFoundError as error:
+        raise Refused(f"There is no file {place}.") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+        raise Refused(f"{place} is cut or damaged, or is no backup: {error}.") from error
+
+
+def _plain_files(tar: tarfile.TarFile, whole: gzip.GzipFile) -> Iterator[tuple[str, IO[bytes]]]:
+    for member in tar:
+        if member.type != tarfile.REGTYPE:
+            raise Refused(f"It has a member that is no plain file: {member.name!r}.")
+        content = tar.extractfile(member)
+        assert content is not None  # It is a plain file.
+        yield member.name, content
+    # To the very end, where the sum of gzip stands.
+    while whole.read(PIECE):
+        pass
+
+
+def copy(content: IO[bytes], add: Callable[[bytes], object]) -> Part:
+    """Pass a member's content on piece by piece; what it was."""
+    digest, size = hashlib.sha256(), 0
+    while piece := content.read(PIECE):
+        digest.update(piece)
+        size += len(piece)
+        add(piece)
+    return Part(digest.hexdigest(), size)
+
+
+def read_json(name: str, content: IO[bytes]) -> dict[str, Any]:
+    """Raises Refused."""
+    data = content.read(MOST_JSON + 1)
+    try:
+        value = json.loads(data) if len(data) <= MOST_JSON else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Refused(f"Its {name} cannot be read: it is no backup of this site.")
+    return value
+
+
+def as_json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def as_dicts(parts: dict[str, Part]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(part) for name, part in parts.items()}
+
+
+class _Digesting:
+    """A file that is digested while it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data

@@ -1,0 +1,16 @@
+"""The page on which operators see what is kept for how long, and what would be removed now."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from llmsite.retention.pruning import preview
+from training.pages.frame import for_operators
+
+
+@require_GET
+@for_operators
+def overview(request: HttpRequest) -> HttpResponse:
+    found = preview()
+    context = {"section": "retention", "kinds": found, "is_on": any(due.kind.days for due in found)}
+    return render(request, "retention.html", context)
