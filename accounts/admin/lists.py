@@ -7,7 +7,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import get_fields_from_path
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import CharField, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
@@ -51,21 +51,26 @@ class FoundByIndex(admin.ModelAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
         if term:
-            queryset = queryset.filter(exactly(queryset.model, self.search_fields, term))
+            queryset = queryset.filter(pk__in=found(queryset.model, self.search_fields, term))
         return queryset, False
 
 
-def exactly(model: type[Model], paths: Iterable[str], term: str) -> Q:
-    """Where one of the columns at `paths` is `term`; those that cannot hold such a value are left out.
+def found(model: type[Model], paths: Iterable[str], term: str) -> set[Any]:
+    """The rows in which one of the columns at `paths` is `term`, the newest COUNTED of each.
 
-    Each is looked up by itself: one condition over columns of several tables would have them joined whole.
+    Columns that cannot hold such a value are left out. Each is asked by itself: a condition over several of
+    them, or over subqueries, would have every row looked at.
     """
-    found = Q(pk__in=[])
+    pks: set[Any] = set()
     for path in paths:
         field: Any = model._meta.pk if path == "pk" else get_fields_from_path(model, path)[-1]
         try:
             value = field.to_python(term)
         except ValidationError:
             continue
-        found |= Q(pk__in=model._base_manager.filter(**{path: value}).order_by().values("pk"))
-    return found
+        rows = model._base_manager.filter(**{path: value})
+        if isinstance(field, CharField):
+            # As the partial indexes have it that leave empty ones out.
+            rows = rows.exclude(**{path: ""})
+        pks.update(rows.order_by("-pk").values_list("pk", flat=True)[:COUNTED])
+    return pks

@@ -39,6 +39,12 @@ class SeenField(forms.CharField):
         return moment
 
 
+class CollectionField(forms.ModelChoiceField):
+    def label_from_instance(self, collection: Any) -> str:
+        """Its name, which its text is not: a curator chooses among those that they may read."""
+        return str(collection.name)
+
+
 class ReviewForm(forms.Form):
     """What `curator` makes of `feedback`."""
 
@@ -56,9 +62,7 @@ class ReviewForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "maxlength": LABEL_LENGTH, "data-key": "l"}),
     )
     scope = forms.ChoiceField(label=_("Who is told this answer"), required=False, widget=forms.RadioSelect)
-    collection = forms.ModelChoiceField(
-        label=_("Collection"), queryset=Collection.objects.none(), required=False
-    )
+    collection = CollectionField(label=_("Collection"), queryset=Collection.objects.none(), required=False)
     confirmed_impersonal = forms.BooleanField(
         label=_("Neither the question nor the answer holds anything personal"),
         required=False,

@@ -166,6 +166,8 @@ class Generation(models.Model):
                 name="inference_gen_running",
             ),
             models.Index(fields=["user", "-created_at"], name="inference_gen_by_user"),
+            # From a line of the log to its answer.
+            models.Index(fields=["request_id"], name="inference_gen_by_request"),
             # From an adapter to its answers; most have none.
             models.Index(fields=["adapter"], condition=~Q(adapter=""), name="inference_gen_by_adapter"),
             # Those that ended a moment ago, which no sum has yet.

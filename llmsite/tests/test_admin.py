@@ -318,7 +318,10 @@ def free_texts(model: Any) -> tuple[str, ...]:
 
 
 def test_markup_in_any_column_is_text_in_lists_and_pages(boss, objects):
-    """Whatever came into a row, however: rows are written past all forms."""
+    """Whatever came into a row, however: rows are written past all forms, and past the triggers."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")
     taken = {label: put(label, free_texts(apps.get_model(label)), HOSTILE) for label in REGISTRY}
     assert sum(taken.values()) > 80
     assert not [label for label in HIDDEN if not taken[label]]

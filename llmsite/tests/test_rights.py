@@ -26,7 +26,14 @@ from inference.tests.doors import connect
 from inference.urls import sockets
 from llmsite.asgi import application
 from llmsite.tests.rights import REFUSED_TO_ALL, ROWS, SOCKETS, Row, Who
-from llmsite.tests.world import MISSING, address_of, difference, rolled_back, rows_of_all_tables
+from llmsite.tests.world import (
+    MISSING,
+    address_of,
+    difference,
+    rolled_back,
+    rows_of_all_tables,
+    watched_writes,
+)
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -98,14 +105,17 @@ def call(people, request):
 @pytest.mark.parametrize("call", CALLERS, indirect=True)
 def test_each_verb_answers_each_caller_as_the_table_says(call, objects):
     before, wrong = rows_of_all_tables(), []
-    for row in ROWS:
-        wrong += [
-            f"{verb} /{row.route}: {text}"
-            for verb in verbs_for(row, call.caller)
-            if (text := problem_of(row, verb, call, objects))
-        ]
-        if row.who is Who.OWNER:
-            wrong += [f"/{row.route} has changed {name}" for name in difference(before, rows_of_all_tables())]
+    with watched_writes() as written:
+        for row in ROWS:
+            written.clear()
+            wrong += [
+                f"{verb} /{row.route}: {text}"
+                for verb in verbs_for(row, call.caller)
+                if (text := problem_of(row, verb, call, objects))
+            ]
+            if written and row.who is Who.OWNER:
+                changed = difference(before, rows_of_all_tables())
+                wrong += [f"/{row.route} has changed {name}" for name in changed]
     wrong += [f"something has changed {name}" for name in difference(before, rows_of_all_tables())]
 
     assert not wrong, "\n".join([f"as {call.caller}:", *wrong])

@@ -14,7 +14,8 @@ ROOT = Path(settings.BASE_DIR)
 CATALOGS = ROOT / "locale" / "es" / "LC_MESSAGES"
 DOMAINS = ("django", "djangojs")
 APPS = ("accounts", "dashboard", "embeddings", "feedback", "inference", "llmsite", "training")
-GETTEXT = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy"}
+GETTEXT = {"_", "gettext", "gettext_lazy", "gettext_noop"}
+GETTEXT |= {"ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%[sd]|\{\w*\}")
 # The first argument of each call in a page's script, and in what Django makes out of a template.
 SCRIPT_CALL = re.compile(r"""\bn?gettext\(\s*("(?:[^"\\]|\\.)*")""")

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from django.apps import apps
 from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
+from django.db import connection, transaction
 from django_tasks_db.models import DBTaskResult, get_date_max
 
 from accounts import roles
@@ -221,7 +221,16 @@ def target_of(row: Row, objects: SimpleNamespace | None) -> object:
 def rows_of_all_tables() -> dict[str, list[tuple]]:
     tables = [
         table
-        for app in ("accounts", "embeddings", "inference", "feedback", "training", "admin", "auth")
+        for app in (
+            "accounts",
+            "embeddings",
+            "inference",
+            "feedback",
+            "training",
+            "dashboard",
+            "admin",
+            "auth",
+        )
         for table in apps.get_app_config(app).get_models(include_auto_created=True)
         if table._meta.label != "auth.Permission"
     ]
@@ -230,6 +239,20 @@ def rows_of_all_tables() -> dict[str, list[tuple]]:
 
 def difference(before: dict[str, list], after: dict[str, list]) -> list[str]:
     return [name for name in before if before[name] != after[name]]
+
+
+@contextmanager
+def watched_writes() -> Iterator[list[str]]:
+    """The statements that may have changed rows while this lasts: who finds none need not read all tables."""
+    written: list[str] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if not sql.lstrip().upper().startswith(("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "PRAGMA")):
+            written.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(watch):
+        yield written
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class PromotionAdmin(FoundByIndex, HistoryAdmin):
         "previous",
         "is_rollback",
         "status",
-        "error",
+        "why",
         "created_by",
         "created_at",
         "live_at",
@@ -50,3 +50,7 @@ class PromotionAdmin(FoundByIndex, HistoryAdmin):
             needs_password=True,
         ),
     )
+
+    @admin.display(description=_("error"))
+    def why(self, promotion: Promotion) -> str:
+        return promotion.reason

@@ -33,5 +33,5 @@ def operator(make_user):
 
 
 @pytest.fixture
-def client(operator):
+def program(operator):
     return Client(headers=bearer(operator))

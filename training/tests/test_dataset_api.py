@@ -39,7 +39,7 @@ def operator(make_user):
 
 
 @pytest.fixture
-def client(operator):
+def program(operator):
     return Client(headers=bearer(operator))
 
 
@@ -65,8 +65,8 @@ def error_of(answer) -> str:
 
 
 class TestFromAFile:
-    def test_it_becomes_a_version_with_its_hash_and_where_it_comes_from(self, client, root, operator):
-        answer = upload(client, json_lines(SFT), file="animals.jsonl")
+    def test_it_becomes_a_version_with_its_hash_and_where_it_comes_from(self, program, root, operator):
+        answer = upload(program, json_lines(SFT), file="animals.jsonl")
 
         assert answer.status_code == 201
         shown = answer.json()
@@ -89,28 +89,28 @@ class TestFromAFile:
         event = AuditEvent.objects.get(kind="dataset_made")
         assert (event.actor, event.data["version"]) == (operator.pseudonym, 1)
 
-    def test_nobody_else_on_the_machine_reads_its_file(self, client, root):
-        upload(client, json_lines(SFT))
+    def test_nobody_else_on_the_machine_reads_its_file(self, program, root):
+        upload(program, json_lines(SFT))
         assert stat.S_IMODE(root.stat().st_mode) == 0o700
 
-    def test_other_rows_by_the_same_name_are_its_next_version(self, client):
-        upload(client, json_lines(SFT))
-        answer = upload(client, json_lines(SFT[:2]))
+    def test_other_rows_by_the_same_name_are_its_next_version(self, program):
+        upload(program, json_lines(SFT))
+        answer = upload(program, json_lines(SFT[:2]))
 
         assert answer.status_code == 201
         assert [version["number"] for version in answer.json()["versions"]] == [2, 1]
 
-    def test_the_same_rows_are_the_same_version_whatever_file_they_come_in(self, client, root):
-        first = upload(client, json_lines(SFT)).json()
-        answer = upload(client, json_list(SFT), file="again.json")
+    def test_the_same_rows_are_the_same_version_whatever_file_they_come_in(self, program, root):
+        first = upload(program, json_lines(SFT)).json()
+        answer = upload(program, json_list(SFT), file="again.json")
 
         assert (answer.status_code, answer.json()) == (200, first)
         assert len(files_below(root)) == 1
 
-    def test_columns_by_other_names_are_given(self, client):
+    def test_columns_by_other_names_are_given(self, program):
         content = "frage;antwort\nWas ist ein Fuchs?;Ein Tier.\nWo wohnt er?;Im Wald.\n"
-        refused = upload(client, content, file="fuchs.csv")
-        taken = upload(client, content, file="fuchs.csv", columns="prompt=Frage, completion=Antwort")
+        refused = upload(program, content, file="fuchs.csv")
+        taken = upload(program, content, file="fuchs.csv", columns="prompt=Frage, completion=Antwort")
 
         assert refused.status_code == 422
         assert "frage, antwort" in error_of(refused)
@@ -118,11 +118,13 @@ class TestFromAFile:
         [first, _] = read_rows(DatasetVersion.objects.get())
         assert first["messages"][0] == {"role": "user", "content": "Was ist ein Fuchs?"}
 
-    def test_its_rows_are_shown_a_page_at_a_time(self, client):
+    def test_its_rows_are_shown_a_page_at_a_time(self, program):
         many = [{"prompt": f"Question {at}?", "completion": f"Answer {at}."} for at in range(25)]
-        pk = upload(client, json_lines(many)).json()["id"]
-        first = client.get(f"/api/training/datasets/{pk}/rows").json()
-        second = client.get(f"/api/training/datasets/{pk}/rows", {"from": first["next"], "version": 1}).json()
+        pk = upload(program, json_lines(many)).json()["id"]
+        first = program.get(f"/api/training/datasets/{pk}/rows").json()
+        second = program.get(
+            f"/api/training/datasets/{pk}/rows", {"from": first["next"], "version": 1}
+        ).json()
 
         assert (first["rows"], len(first["results"]), first["next"]) == (25, 20, 21)
         assert (len(second["results"]), second["next"]) == (5, None)
@@ -131,22 +133,22 @@ class TestFromAFile:
     @pytest.mark.parametrize(
         ("query", "status"), [({"version": 2}, 404), ({"from": "0"}, 400), ({"version": "x"}, 400)]
     )
-    def test_rows_that_are_not_there(self, client, query, status):
-        pk = upload(client, json_lines(SFT)).json()["id"]
-        assert client.get(f"/api/training/datasets/{pk}/rows", query).status_code == status
+    def test_rows_that_are_not_there(self, program, query, status):
+        pk = upload(program, json_lines(SFT)).json()["id"]
+        assert program.get(f"/api/training/datasets/{pk}/rows", query).status_code == status
 
-    def test_a_file_that_was_changed_is_told_and_not_shown(self, client, root, caplog):
-        pk = upload(client, json_lines(SFT)).json()["id"]
+    def test_a_file_that_was_changed_is_told_and_not_shown(self, program, root, caplog):
+        pk = upload(program, json_lines(SFT)).json()["id"]
         [path] = files_below(root)
         content = bytearray((root / path).read_bytes())
         content[20] ^= 1
         (root / path).write_bytes(content)
-        answer = client.get(f"/api/training/datasets/{pk}/rows")
+        answer = program.get(f"/api/training/datasets/{pk}/rows")
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "dataset_damaged")
         assert "dataset_damaged" in caplog.text
         (root / path).unlink()
-        assert client.get(f"/api/training/datasets/{pk}/rows").status_code == 409
+        assert program.get(f"/api/training/datasets/{pk}/rows").status_code == 409
 
 
 class TestRefusals:
@@ -176,8 +178,8 @@ class TestRefusals:
             ("../../set.ndjson", b"{}"),
         ],
     )
-    def test_of_another_kind_than_its_name_says_or_than_is_read(self, client, name, content):
-        answer = upload(client, content, file=name)
+    def test_of_another_kind_than_its_name_says_or_than_is_read(self, program, name, content):
+        answer = upload(program, content, file=name)
         assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_dataset")
         assert answer.json()["error"]["field"] == "file"
 
@@ -212,31 +214,31 @@ class TestRefusals:
             (b'{"a": "b", "c": "d"}\n' * 3, "No known shape has these columns: a, c."),
         ],
     )
-    def test_with_rows_that_are_not_right(self, client, content, said):
-        answer = upload(client, content)
+    def test_with_rows_that_are_not_right(self, program, content, said):
+        answer = upload(program, content)
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (422, "dataset_unreadable")
         assert said in error_of(answer)
 
-    def test_with_many_bad_rows_names_the_first_and_counts_the_others(self, client):
-        answer = upload(client, json_lines([*SFT, *[{"prompt": "a"}] * 9]))
+    def test_with_many_bad_rows_names_the_first_and_counts_the_others(self, program):
+        answer = upload(program, json_lines([*SFT, *[{"prompt": "a"}] * 9]))
         assert error_of(answer).startswith("Line 4: “completion” is missing or empty. Line 5:")
         assert error_of(answer).endswith("And 6 more rows are not right.")
 
     @pytest.mark.parametrize("file", ["set.jsonl", "set.csv"])
-    def test_with_ten_million_lines(self, client, file):
-        answer = upload(client, b"{}\n" * 10_000_000, file=file)
+    def test_with_ten_million_lines(self, program, file):
+        answer = upload(program, b"{}\n" * 10_000_000, file=file)
 
         assert answer.status_code == 422
         assert "Line 5000001: The file has more than 5000000 lines." in error_of(answer)
 
-    def test_nested_without_end(self, client):
-        answer = upload(client, b'{"prompt": ' + b"[" * 200_000)
+    def test_nested_without_end(self, program):
+        answer = upload(program, b'{"prompt": ' + b"[" * 200_000)
         assert (answer.status_code, "Line 1" in error_of(answer)) == (422, True)
 
-    def test_too_large(self, client, settings):
+    def test_too_large(self, program, settings):
         settings.MAX_UPLOAD_MB = 0.01
-        assert upload(client, b"x" * 20_000).status_code == 413
+        assert upload(program, b"x" * 20_000).status_code == 413
 
     @pytest.mark.parametrize(
         ("fields", "field"),
@@ -250,41 +252,41 @@ class TestRefusals:
             ({"other": "x"}, "other"),
         ],
     )
-    def test_a_form_that_makes_no_sense_names_the_field(self, client, fields, field):
-        answer = upload(client, json_lines(SFT), **fields)
+    def test_a_form_that_makes_no_sense_names_the_field(self, program, fields, field):
+        answer = upload(program, json_lines(SFT), **fields)
         assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
 
-    def test_without_a_file(self, client):
-        answer = client.post("/api/training/datasets", {"name": "Animals"})
+    def test_without_a_file(self, program):
+        answer = program.post("/api/training/datasets", {"name": "Animals"})
         assert (answer.status_code, answer.json()["error"]["field"]) == (400, "file")
 
     @pytest.mark.parametrize(
         "source", ["https://example.org/set.jsonl", "/etc/passwd", "../media/set.jsonl", "file:///etc/passwd"]
     )
-    def test_a_path_or_an_address_in_a_files_place(self, client, source):
+    def test_a_path_or_an_address_in_a_files_place(self, program, source):
         for body in (
             {"source": source, "name": "Animals"},
             {"source": "feedback", "name": "A", "file": source},
         ):
-            answer = client.post("/api/training/datasets", json.dumps(body), content_type="application/json")
+            answer = program.post("/api/training/datasets", json.dumps(body), content_type="application/json")
             assert answer.status_code == 400
 
-    def test_other_bodies(self, client):
-        assert client.post("/api/training/datasets", "x", content_type="text/plain").status_code == 415
+    def test_other_bodies(self, program):
+        assert program.post("/api/training/datasets", "x", content_type="text/plain").status_code == 415
 
-    def test_a_full_disk(self, client, monkeypatch):
+    def test_a_full_disk(self, program, monkeypatch):
         def full(*args):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(storage.os, "fsync", full)
-        answer = upload(client, json_lines(SFT))
+        answer = upload(program, json_lines(SFT))
         assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
 
     @pytest.mark.parametrize("step", ["insert", "record"])
     def test_a_fall_in_the_middle(self, operator, monkeypatch, step):
-        client = Client(headers=bearer(operator), raise_request_exception=False)
+        program = Client(headers=bearer(operator), raise_request_exception=False)
         monkeypatch.setattr(f"training.versions.{step}", lambda *args, **values: 1 / 0)
-        assert upload(client, json_lines(SFT)).status_code == 500
+        assert upload(program, json_lines(SFT)).status_code == 500
 
     @pytest.mark.parametrize("scopes", [[Scope.CHAT], [Scope.DOCUMENTS, Scope.FEEDBACK]])
     def test_by_a_key_of_another_scope(self, operator, scopes):
@@ -293,18 +295,18 @@ class TestRefusals:
     @pytest.mark.parametrize("role", [[roles.MEMBER], [roles.MEMBER, roles.CURATOR]])
     def test_by_who_does_not_run_the_site(self, alice, role):
         roles.set_roles(alice, role)
-        client = Client(headers=bearer(alice))
-        assert upload(client, json_lines(SFT)).status_code == 403
-        assert look(client, json_lines(SFT)).status_code == 403
-        assert client.get("/api/training/datasets").status_code == 403
+        program = Client(headers=bearer(alice))
+        assert upload(program, json_lines(SFT)).status_code == 403
+        assert look(program, json_lines(SFT)).status_code == 403
+        assert program.get("/api/training/datasets").status_code == 403
 
     def test_by_nobody(self):
         assert upload(Client(), json_lines(SFT)).status_code == 401
 
 
 class TestLeavingOut:
-    def test_what_is_not_right_stays_out_and_is_named(self, client):
-        answer = upload(client, json_lines([SFT[0], {"prompt": "a"}, *SFT[1:]]), leave_out_bad="true")
+    def test_what_is_not_right_stays_out_and_is_named(self, program):
+        answer = upload(program, json_lines([SFT[0], {"prompt": "a"}, *SFT[1:]]), leave_out_bad="true")
 
         assert answer.status_code == 201
         [version] = answer.json()["versions"]
@@ -312,23 +314,23 @@ class TestLeavingOut:
         left_out = version["origin"]["left_out"]
         assert (left_out["rows"], left_out["first"][0]["line"]) == (1, 2)
 
-    def test_what_a_model_does_not_take_does_too(self, client, tokenizer):
+    def test_what_a_model_does_not_take_does_too(self, program, tokenizer):
         rows = [*SFT, {"prompt": "Count!", "completion": "one two " * 1500}]
-        kept = upload(client, json_lines(rows)).json()["versions"][0]
-        shorter = upload(client, json_lines(rows), leave_out_bad="true").json()["versions"][0]
+        kept = upload(program, json_lines(rows)).json()["versions"][0]
+        shorter = upload(program, json_lines(rows), leave_out_bad="true").json()["versions"][0]
 
         assert kept["report"]["tokens"]["over"] == {"limit": 2048, "rows": 1, "lines": [4]}
         assert (kept["row_count"], shorter["row_count"]) == (4, 3)
         assert shorter["origin"]["left_out"]["first"][0]["code"] == "too_many_tokens"
 
-    def test_one_row_that_is_left_is_no_data_set(self, client):
-        answer = upload(client, json_lines([SFT[0], {"prompt": "a"}]), leave_out_bad="true")
+    def test_one_row_that_is_left_is_no_data_set(self, program):
+        answer = upload(program, json_lines([SFT[0], {"prompt": "a"}]), leave_out_bad="true")
         assert (answer.status_code, Dataset.objects.exists()) == (422, False)
 
 
 class TestLookingFirst:
-    def test_it_shows_shape_mapping_rows_and_what_is_wrong_and_stores_nothing(self, client, root):
-        answer = look(client, json_lines([*SFT, {"prompt": "a"}]))
+    def test_it_shows_shape_mapping_rows_and_what_is_wrong_and_stores_nothing(self, program, root):
+        answer = look(program, json_lines([*SFT, {"prompt": "a"}]))
 
         assert answer.status_code == 200
         shown = answer.json()
@@ -350,60 +352,60 @@ class TestLookingFirst:
             {"role": "function_call", "content": "count"},
         ],
     )
-    def test_that_tools_become_plain_chat_is_told(self, client, asked):
+    def test_that_tools_become_plain_chat_is_told(self, program, asked):
         calling = [{"role": "user", "content": "How many?"}, asked, {"role": "tool", "content": "2"}]
         rows = [{"messages": [*calling, {"role": "assistant", "content": "Two."}]}]
         plain = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "One."}]
-        answer = look(client, json_lines([*rows, {"messages": plain}])).json()
+        answer = look(program, json_lines([*rows, {"messages": plain}])).json()
         assert (answer["count"], answer["tools"]) == (2, 1)
         roles = [turn["role"] for turn in answer["rows"][0]["messages"]]
         assert roles == ["user", "assistant", "user", "assistant"]
 
-    def test_it_takes_files_only(self, client):
-        answer = client.post("/api/training/datasets/preview", "{}", content_type="application/json")
+    def test_it_takes_files_only(self, program):
+        answer = program.post("/api/training/datasets/preview", "{}", content_type="application/json")
         assert answer.status_code == 415
 
 
 class TestReport:
-    def test_it_counts_lengths_duplicates_and_other_answers(self, client, tokenizer):
+    def test_it_counts_lengths_duplicates_and_other_answers(self, program, tokenizer):
         rows = [
             *SFT,
             {"prompt": "what  is a FOX?", "completion": "an animal."},
             {"prompt": "What is a fox?", "completion": "A browser."},
         ]
-        report = upload(client, json_lines(rows)).json()["versions"][0]["report"]
+        report = upload(program, json_lines(rows)).json()["versions"][0]["report"]
 
         assert report["tokens"]["unit"] == "tokens"
         assert report["duplicates"] == {"rows": 1, "lines": [4]}
         assert report["same_question"] == {"rows": 1, "lines": [5]}
         assert sum(count for _, count in report["tokens"]["bars"]) == 5
 
-    def test_without_a_tokenizer_it_counts_characters(self, client, settings, tmp_path):
+    def test_without_a_tokenizer_it_counts_characters(self, program, settings, tmp_path):
         settings.LOCAL_MODEL_PATH = str(tmp_path)
-        tokens = upload(client, json_lines(SFT)).json()["versions"][0]["report"]["tokens"]
+        tokens = upload(program, json_lines(SFT)).json()["versions"][0]["report"]["tokens"]
 
         assert (tokens["unit"], tokens["longest"]) == ("characters", len("Where do owls live?In the forest."))
         assert tokens["over"]["limit"] is None
 
 
 class TestLists:
-    def test_they_cost_the_same_however_many_there_are(self, client):
+    def test_they_cost_the_same_however_many_there_are(self, program):
         def queries() -> int:
             with CaptureQueriesContext(connection) as found:
-                assert client.get("/api/training/datasets").status_code == 200
+                assert program.get("/api/training/datasets").status_code == 200
             return len(found)
 
-        upload(client, json_lines(SFT))
+        upload(program, json_lines(SFT))
         queries()  # what is asked once a process
         one = queries()
         Dataset.objects.bulk_create(Dataset(name=f"Set {number}") for number in range(30))
 
         assert queries() == one == 2
 
-    def test_a_page_ends_where_the_next_one_begins(self, client):
+    def test_a_page_ends_where_the_next_one_begins(self, program):
         Dataset.objects.bulk_create(Dataset(name=f"Set {number}") for number in range(5))
-        first = client.get("/api/training/datasets?limit=3").json()
-        second = client.get(first["next"]).json()
+        first = program.get("/api/training/datasets?limit=3").json()
+        second = program.get(first["next"]).json()
 
         names = [row["name"] for row in first["results"] + second["results"]]
         assert sorted(names) == [f"Set {number}" for number in range(5)]
@@ -411,27 +413,27 @@ class TestLists:
 
 
 class TestDeleting:
-    def test_it_goes_with_its_files(self, client, root, operator):
-        pk = upload(client, json_lines(SFT)).json()["id"]
+    def test_it_goes_with_its_files(self, program, root, operator):
+        pk = upload(program, json_lines(SFT)).json()["id"]
 
-        assert client.delete(f"/api/training/datasets/{pk}").status_code == 204
-        assert client.get(f"/api/training/datasets/{pk}").status_code == 404
+        assert program.delete(f"/api/training/datasets/{pk}").status_code == 204
+        assert program.get(f"/api/training/datasets/{pk}").status_code == 404
         assert files_below(root) == []
         assert AuditEvent.objects.get(kind="dataset_deleted").actor == operator.pseudonym
 
-    def test_one_that_a_run_stands_on_stays(self, client, root):
-        pk = upload(client, json_lines(SFT)).json()["id"]
+    def test_one_that_a_run_stands_on_stays(self, program, root):
+        pk = upload(program, json_lines(SFT)).json()["id"]
         make_run(version=DatasetVersion.objects.get())
-        answer = client.delete(f"/api/training/datasets/{pk}")
+        answer = program.delete(f"/api/training/datasets/{pk}")
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "dataset_in_use")
-        assert client.get(f"/api/training/datasets/{pk}").status_code == 200
+        assert program.get(f"/api/training/datasets/{pk}").status_code == 200
         assert len(files_below(root)) == 1
         assert not AuditEvent.objects.filter(kind="dataset_deleted").exists()
 
 
-def test_what_a_fall_has_left_is_swept(client, root):
-    upload(client, json_lines(SFT))
+def test_what_a_fall_has_left_is_swept(program, root):
+    upload(program, json_lines(SFT))
     lost = root / "0198c6c0-0000-7000-8000-000000000000"
     lost.mkdir()
     (lost / "x.jsonl").write_text("{}")

@@ -18,9 +18,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("root")]
 
 class TestFromFeedback:
     @pytest.mark.parametrize(("wanted", "layout"), [("sft", "sft"), ("dpo", "dpo"), ("kto", "kto")])
-    def test_each_shape_with_whose_rows_they_are(self, client, people, wanted, layout):
+    def test_each_shape_with_whose_rows_they_are(self, program, people, wanted, layout):
         taught = [teach(user, f"Question of {user.username}?") for user in people]
-        answer = build(client, wanted)
+        answer = build(program, wanted)
 
         assert answer.status_code == 201
         version = DatasetVersion.objects.get()
@@ -29,7 +29,7 @@ class TestFromFeedback:
         rows = DatasetRow.objects.order_by("number").values_list("number", "feedback", "user")
         assert list(rows) == [(at, one.pk, one.user_id) for at, one in enumerate(taught)]
 
-    def test_only_what_is_allowed_then_and_now(self, client, people, make_user):
+    def test_only_what_is_allowed_then_and_now(self, program, people, make_user):
         alice, bob, charlie = people
         teach(make_user("dora"), "Never allowed?")
         for user in people:
@@ -37,14 +37,14 @@ class TestFromFeedback:
         User.objects.filter(pk=bob.pk).update(training_consent_at=None)
         User.objects.filter(pk=charlie.pk).update(is_active=False)
         teach(alice, "Another one?")
-        build(client)
+        build(program)
 
         assert questions(DatasetVersion.objects.get()) == ["Question of alice?", "Another one?"]
 
-    def test_consent_that_is_taken_back_is_seen_and_holds_for_the_next_version(self, client, people):
+    def test_consent_that_is_taken_back_is_seen_and_holds_for_the_next_version(self, program, people):
         for user in people:
             teach(user, f"Question of {user.username}?")
-        build(client)
+        build(program)
         User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
         Feedback.objects.filter(user=people[1]).update(status=ReviewStatus.OPEN)
         first = DatasetVersion.objects.get()
@@ -52,63 +52,63 @@ class TestFromFeedback:
         assert (seen.people, seen.rows, seen.unwilling, seen.revoked) == (3, 3, 1, 1)
         Feedback.objects.filter(user=people[1]).update(status=ReviewStatus.ACCEPTED)
 
-        assert build(client).status_code == 201
+        assert build(program).status_code == 201
         assert questions(DatasetVersion.objects.get(number=2)) == ["Question of bob?", "Question of charlie?"]
         assert questions(first)[0] == "Question of alice?", "a version never changes"
 
     @pytest.mark.parametrize("wanted", ["sft", "dpo"])
-    def test_what_a_curator_revokes_is_trained_on_no_more(self, client, people, wanted):
+    def test_what_a_curator_revokes_is_trained_on_no_more(self, program, people, wanted):
         taught = [teach(user, f"Question of {user.username}?") for user in people]
-        build(client, wanted)
+        build(program, wanted)
         review.revoke(taught[0], people[2])
         first = DatasetVersion.objects.get()
         with pytest.raises(RunRefused) as refused:
             start_run(first, user=None)
         assert describe(refused.value).message.startswith("Feedback in this version is accepted no more")
 
-        assert build(client, wanted).status_code == 201
+        assert build(program, wanted).status_code == 201
         newest = DatasetVersion.objects.get(number=2)
         assert questions(newest) == ["Question of bob?", "Question of charlie?"]
         assert (lineage.obstacle(first), lineage.obstacle(newest)) == ("revoked", "")
 
-    def test_what_its_author_deletes_is_trained_on_no_more(self, client, people):
+    def test_what_its_author_deletes_is_trained_on_no_more(self, program, people):
         taught = [teach(user, f"Question of {user.username}?") for user in people]
-        build(client)
+        build(program)
         taught[0].message.conversation.delete()
         assert lineage.obstacle(DatasetVersion.objects.get()) == "revoked"
 
-    def test_a_thumb_has_to_be_rejected_for_that(self, client, people):
+    def test_a_thumb_has_to_be_rejected_for_that(self, program, people):
         taught = [teach(user, f"Question of {user.username}?") for user in people]
-        build(client, "kto")
+        build(program, "kto")
         review.revoke(taught[0], people[2])
         assert lineage.obstacle(DatasetVersion.objects.get()) == ""
         review.reject(taught[0], people[2])
         assert lineage.obstacle(DatasetVersion.objects.get()) == "revoked"
 
-    def test_the_same_feedback_is_the_same_version(self, client, people):
+    def test_the_same_feedback_is_the_same_version(self, program, people):
         for user in people:
             teach(user, f"Question of {user.username}?")
-        assert [build(client).status_code for _ in range(2)] == [201, 200]
+        assert [build(program).status_code for _ in range(2)] == [201, 200]
         assert (DatasetVersion.objects.count(), DatasetRow.objects.count()) == (1, 3)
 
     @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
-    def test_without_feedback_there_is_none(self, client, people, wanted):
-        answer = build(client, wanted)
+    def test_without_feedback_there_is_none(self, program, people, wanted):
+        answer = build(program, wanted)
         assert answer.status_code == 422
         assert answer.json()["error"]["message"].startswith("There is no accepted feedback")
         teach(people[0], "One?")
-        assert "this one has 1" in build(client, wanted).json()["error"]["message"]
+        assert "this one has 1" in build(program, wanted).json()["error"]["message"]
         assert not Dataset.objects.exists()
 
     @pytest.mark.parametrize("wanted", ["csv", "text", "", 7, None])
-    def test_other_shapes_are_refused(self, client, wanted):
-        assert (build(client, wanted).status_code, Dataset.objects.exists()) == (400, False)
+    def test_other_shapes_are_refused(self, program, wanted):
+        assert (build(program, wanted).status_code, Dataset.objects.exists()) == (400, False)
 
-    def test_a_row_that_teaches_nothing_is_left_out_and_named(self, client, people):
+    def test_a_row_that_teaches_nothing_is_left_out_and_named(self, program, people):
         for user in people:
             teach(user, f"Question of {user.username}?")
         Example.objects.filter(kind="preference", feedback__user=people[0]).update(rejected=" Canberra. ")
-        build(client, "dpo")
+        build(program, "dpo")
 
         version = DatasetVersion.objects.get()
         assert (version.row_count, version.origin["left_out"]["first"][0]["code"]) == (2, "same_answers")
@@ -117,14 +117,14 @@ class TestFromFeedback:
             people[2].pk,
         ]
 
-    def test_what_models_are_examined_with_is_told(self, client, people):
+    def test_what_models_are_examined_with_is_told(self, program, people):
         for user in people:
             teach(user, f"Question of {user.username}?")
         Example.objects.filter(kind="evaluation", feedback__user=people[0]).delete()
-        build(client)
+        build(program)
         assert DatasetVersion.objects.get().report["leaks"]["cases"] == {"rows": 2, "lines": [2, 3]}
 
-    def test_who_changes_their_mind_while_it_is_built_is_not_in_it(self, client, people, monkeypatch):
+    def test_who_changes_their_mind_while_it_is_built_is_not_in_it(self, program, people, monkeypatch):
         """Between the reading and the end; the version is built anew without them."""
         for user in people:
             teach(user, f"Question of {user.username}?")
@@ -136,7 +136,7 @@ class TestFromFeedback:
             next(reading, lambda: None)()
 
         monkeypatch.setattr(export, "rows", read_and_change)
-        assert build(client).status_code == 201
+        assert build(program).status_code == 201
         assert questions(DatasetVersion.objects.get()) == ["Question of bob?", "Question of charlie?"]
 
     def test_where_minds_change_without_end_it_says_to_come_again(self, operator, people, monkeypatch):
@@ -147,12 +147,12 @@ class TestFromFeedback:
             from_feedback("sft", dataset="Corrections", user=operator)
         assert not Dataset.objects.exists()
 
-    def test_an_export_that_comes_back_as_a_file_names_the_people_in_it(self, client, people):
+    def test_an_export_that_comes_back_as_a_file_names_the_people_in_it(self, program, people):
         for user in people:
             teach(user, f"Question of {user.username}?")
         exported = [row.data for row in export.rows("sft")]
         foreign = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
-        upload(client, json_lines([foreign, *exported]))
+        upload(program, json_lines([foreign, *exported]))
 
         rows = DatasetRow.objects.order_by("number").values_list("number", "user")
         assert list(rows) == [(1, people[0].pk), (2, people[1].pk), (3, people[2].pk)]
@@ -169,8 +169,8 @@ class TestExportsThatComeBack:
         return {wanted: [row.data for row in export.rows(wanted)] for wanted in ("sft", "dpo", "kto")}
 
     @pytest.mark.parametrize("wanted", ["sft", "dpo", "kto"])
-    def test_each_kind_names_its_people(self, client, people, exported, wanted):
-        assert upload(client, json_lines(exported[wanted])).status_code == 201
+    def test_each_kind_names_its_people(self, program, people, exported, wanted):
+        assert upload(program, json_lines(exported[wanted])).status_code == 201
         rows = DatasetRow.objects.order_by("number").values_list("number", "user")
         assert list(rows) == [(at, user.pk) for at, user in enumerate(people)]
 
@@ -179,15 +179,15 @@ class TestExportsThatComeBack:
         "change", [{"training_consent_at": None}, {"is_active": False}], ids=["withdrawn", "closed"]
     )
     def test_who_allows_it_no_more_is_named_and_can_be_left_out(
-        self, client, people, exported, wanted, change
+        self, program, people, exported, wanted, change
     ):
         User.objects.filter(pk=people[1].pk).update(**change)
-        answer = upload(client, json_lines(exported[wanted]))
+        answer = upload(program, json_lines(exported[wanted]))
         assert answer.status_code == 422
         assert answer.json()["error"]["message"].startswith("Line 2: Whoever it comes from")
         assert not Dataset.objects.exists()
 
-        assert upload(client, json_lines(exported[wanted]), leave_out_bad="true").status_code == 201
+        assert upload(program, json_lines(exported[wanted]), leave_out_bad="true").status_code == 201
         version = DatasetVersion.objects.get()
         assert questions(version) == ["Question of alice?", "Question of charlie?"]
         assert version.origin["left_out"]["rows"] == 1
@@ -195,18 +195,18 @@ class TestExportsThatComeBack:
         rows = DatasetRow.objects.order_by("number").values_list("number", "user")
         assert list(rows) == [(0, people[0].pk), (1, people[2].pk)]
 
-    def test_who_did_not_allow_it_then_does_not_by_allowing_it_now(self, client, people, exported):
+    def test_who_did_not_allow_it_then_does_not_by_allowing_it_now(self, program, people, exported):
         Feedback.objects.filter(user=people[0]).update(consented_at=None)
-        assert upload(client, json_lines(exported["sft"])).status_code == 422
+        assert upload(program, json_lines(exported["sft"])).status_code == 422
 
-    def test_who_says_the_same_has_a_row_each(self, client, people):
+    def test_who_says_the_same_has_a_row_each(self, program, people):
         for user in people:
             teach(user, "The same question?")
         exported = [row.data for row in export.rows("sft")]
-        upload(client, json_lines(exported))
+        upload(program, json_lines(exported))
         rows = DatasetRow.objects.order_by("number").values_list("user", flat=True)
         assert list(rows) == [user.pk for user in people]
         User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
-        upload(client, json_lines(exported[1:]), name="Later")
+        upload(program, json_lines(exported[1:]), name="Later")
         rows = DatasetRow.objects.filter(version__dataset__name="Later").order_by("number")
         assert list(rows.values_list("user", flat=True)) == [people[1].pk, people[2].pk]

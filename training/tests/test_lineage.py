@@ -43,10 +43,10 @@ def ever_fewer():
 
 class TestErasure:
     @pytest.fixture
-    def version(self, client, people):
+    def version(self, program, people):
         for user in people:
             teach(user, f"Question of {user.username}?")
-        build(client)
+        build(program)
         return DatasetVersion.objects.get()
 
     def test_their_rows_leave_all_data_sets_and_the_others_stay(self, version, people, root):
@@ -133,25 +133,25 @@ class TestErasure:
 
     def test_who_allows_it_no_more_is_not_in_the_version_that_takes_its_place(self, version, people, root):
         teach(people[2], "Another one?")
-        client = Client(headers=bearer(User.objects.get(username="olga")))
-        build(client)
+        program = Client(headers=bearer(User.objects.get(username="olga")))
+        build(program)
         User.objects.filter(pk=people[1].pk).update(training_consent_at=None)
         erasure.erase(people[0], actor=None)
 
         newest = DatasetVersion.objects.usable().get()
         assert questions(newest) == ["Question of charlie?", "Another one?"]
 
-    def test_nor_is_what_a_curator_has_revoked(self, version, client, people):
+    def test_nor_is_what_a_curator_has_revoked(self, version, program, people):
         teach(people[2], "Another one?")
-        build(client)
+        build(program)
         review.revoke(people[1].feedback.get(), people[2])
         erasure.erase(people[0], actor=None)
         assert questions(DatasetVersion.objects.usable().get()) == ["Question of charlie?", "Another one?"]
 
-    def test_older_versions_go_without_a_successor(self, version, client, people, root):
+    def test_older_versions_go_without_a_successor(self, version, program, people, root):
         User.objects.filter(pk=people[0].pk).update(training_consent_at=None)
         teach(people[1], "Another one?")
-        build(client)
+        build(program)
         erasure.erase(people[0], actor=None)
 
         assert list(DatasetVersion.objects.usable().values_list("number", flat=True)) == [2]
@@ -171,19 +171,19 @@ class TestErasure:
         assert held == [False] * 3
 
     def test_who_changes_their_mind_while_they_are_copied_is_not_in_it(
-        self, version, client, people, monkeypatch
+        self, version, program, people, monkeypatch
     ):
         teach(people[2], "Another one?")
-        build(client)
+        build(program)
         meanwhile(monkeypatch, lambda: User.objects.filter(pk=people[1].pk).update(training_consent_at=None))
         erasure.erase(people[0], actor=None)
         assert questions(DatasetVersion.objects.usable().get()) == ["Question of charlie?", "Another one?"]
 
     def test_a_version_that_is_made_while_they_are_copied_stays_the_newest(
-        self, version, client, people, monkeypatch, root
+        self, version, program, people, monkeypatch, root
     ):
         teach(people[1], "Another one?")
-        meanwhile(monkeypatch, lambda: build(client))
+        meanwhile(monkeypatch, lambda: build(program))
         erasure.erase(User.objects.get(pk=people[0].pk), actor=None)
         newest = DatasetVersion.objects.usable().get()
         assert (newest.number, newest.origin["source"]) == (2, "feedback")
@@ -196,14 +196,14 @@ class TestErasure:
         assert DatasetVersion.objects.usable().get() == version
         assert files_of(root) == [str(version.pk)]
 
-    def test_those_rows_cannot_be_brought_back(self, version, client, people):
+    def test_those_rows_cannot_be_brought_back(self, version, program, people):
         [alices, *_] = exported = [row.data for row in export.rows("sft")]
         erasure.erase(people[0], actor=None)
-        answer = upload(client, json_lines(exported), name="Corrections")
+        answer = upload(program, json_lines(exported), name="Corrections")
 
         assert alices["messages"][0]["content"] == "Question of alice?"
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "dataset_withdrawn")
-        assert build(client).status_code == 200, "what is left is there already"
+        assert build(program).status_code == 200, "what is left is there already"
 
     def test_a_store_that_fails_leaves_it_unfinished_and_it_is_done_again(
         self, version, people, monkeypatch, root
@@ -233,20 +233,20 @@ class TestErasure:
         erasure.erase(people[0], actor=None)
         assert not DatasetVersion.objects.usable().exists()
 
-    def test_a_set_that_has_nothing_of_them_stays_as_it_is(self, version, client, people, root):
+    def test_a_set_that_has_nothing_of_them_stays_as_it_is(self, version, program, people, root):
         foreign = [{"prompt": f"{at}?", "completion": "x"} for at in range(2)]
-        upload(client, json_lines(foreign), name="Other")
+        upload(program, json_lines(foreign), name="Other")
         erasure.erase(people[0], actor=None)
         assert DatasetVersion.objects.get(dataset__name="Other").withdrawn_at is None
 
-    def test_who_is_being_erased_is_in_no_version_that_is_built_meanwhile(self, people, client):
+    def test_who_is_being_erased_is_in_no_version_that_is_built_meanwhile(self, people, program):
         """Their account is locked out first, so a build that ends later sees it and begins anew."""
         for user in people:
             teach(user, f"Question of {user.username}?")
         with transaction.atomic():
             people[0].is_active = False
             people[0].save()
-        build(client)
+        build(program)
         assert questions(DatasetVersion.objects.get()) == ["Question of bob?", "Question of charlie?"]
 
     def test_a_person_can_download_where_their_words_are(self, version, people):
