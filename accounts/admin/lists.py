@@ -4,15 +4,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import CharField, Model, QuerySet
+from django.db.models import CharField, Field, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
 COUNTED = 5_000
 """Rows behind these are not counted, and have no page: a search or a filter leads to them."""
+OFFERED = {"exact", "in", "isnull", "gt", "gte", "lt", "lte"}
+"""What filters ask of a column. A pattern would have every row looked at, and may be one that never ends."""
 
 
 class BoundedPaginator(Paginator):
@@ -29,8 +33,17 @@ class BoundedPaginator(Paginator):
         return self.count == COUNTED
 
 
+class OwnOrder(ChangeList):
+    """Sorted as an index has it, whatever the address says."""
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        if self.sortable_by == ():
+            self.params.pop(ORDER_VAR, None)
+        return super().get_ordering(request, queryset)
+
+
 class ListAdmin(admin.ModelAdmin):
-    """A list that counts no further than it has pages."""
+    """A list that counts no further than it has pages, and is narrowed down by what its filters offer."""
 
     paginator = BoundedPaginator
     list_per_page = 50
@@ -38,6 +51,21 @@ class ListAdmin(admin.ModelAdmin):
     show_full_result_count = False
     # Counts beside each filter would look at every row.
     show_facets = admin.ShowFacets.NEVER
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return OwnOrder
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        try:
+            return super().get_changelist_instance(request)
+        except (ValueError, OverflowError) as error:
+            # A year that no calendar has; the admin then shows the list without it, and says so.
+            raise IncorrectLookupParameters(error) from error
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        question = lookup.rpartition("__")[2]
+        asks_otherwise = question in Field.get_lookups() and question not in OFFERED
+        return not asks_otherwise and super().lookup_allowed(lookup, value, request)
 
 
 class FoundByIndex(admin.ModelAdmin):

@@ -265,6 +265,18 @@ def test_no_filter_of_ones_own_tells_a_private_text(boss, secrets):
             assert answer.status_code == 400, (label, name)
 
 
+def test_an_address_that_asks_nonsense_is_answered(boss, objects):
+    """A year that no calendar has, a pattern, and an order that no index has."""
+    sessions = address("accounts.Session", "changelist")
+    generations = address("inference.Generation", "changelist")
+    assert boss.get(sessions, {"created_at__year": "99999"}).status_code == 302
+    assert boss.get(generations, {"status__regex": "("}).status_code == 400
+    with CaptureQueriesContext(connection) as asked:
+        assert boss.get(generations, {"o": "1.2.3.4.5"}).status_code == 200
+    orders = [one["sql"].rpartition("ORDER BY")[2] for one in asked if "ORDER BY" in one["sql"]]
+    assert not [order for order in orders if "status" in order]
+
+
 @pytest.mark.parametrize("label", PRIVATE)
 def test_a_private_text_is_opened_with_a_reason_that_stays(label, boss, superuser, secrets):
     pk = target_of(label, secrets)
