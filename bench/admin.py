@@ -65,7 +65,14 @@ def on_postgresql(options: argparse.Namespace) -> float:
 
 def show(name: str, url: str, options: argparse.Namespace) -> float:
     """Print the figures of one database; the slowest list in milliseconds."""
-    environment = {**os.environ, "DATABASE_URL": url, "SECRET_KEY": SECRET_KEY, "ENV_FILE": "", "DEBUG": "0"}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "SECRET_KEY": SECRET_KEY,
+        "ENV_FILE": "",
+        "DEBUG": "0",
+        "LOG_LEVEL": "error",
+    }
     environment |= {"RATE_LIMIT": "1000000/m", "RATE_LIMIT_ADDRESS": "1000000/m"}
     subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, env=environment, check=True)
     command = [sys.executable, "-m", "bench.admin", "--measure"]
