@@ -8,12 +8,14 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from dashboard.figures import ERRORS
 from dashboard.numbers import Numbers
-from dashboard.period import moment, second_of
+from dashboard.period import Period, moment, second_of, typed
 from inference.models import Generation, Grounding, Status
 from llmsite.core.ids import first_id_at
 
@@ -68,11 +70,12 @@ def page(query: Mapping[str, str]) -> Page:
 
 
 def selected(query: Mapping[str, str]) -> QuerySet[Generation]:
-    rows = Generation.objects.order_by()
-    since, until = second_of(query.get("from")), second_of(query.get("to"))
+    rows, now = Generation.objects.order_by(), timezone.now()
+    since, until = second_of(query.get("from"), now=now), second_of(query.get("to"), now=now)
     # The ids have an index and begin with the time; the time itself has none.
     if since is not None:
-        rows = rows.filter(pk__gte=first_id_at(moment(since) - SLACK), created_at__gte=moment(since))
+        first = first_id_at(max(moment(0), moment(since) - SLACK))
+        rows = rows.filter(pk__gte=first, created_at__gte=moment(since))
     if until is not None:
         rows = rows.filter(pk__lt=first_id_at(moment(until) + SLACK), created_at__lt=moment(until))
     for name, column in FILTERS.items():
@@ -80,6 +83,12 @@ def selected(query: Mapping[str, str]) -> QuerySet[Generation]:
             # A database takes no NUL, and no row has one.
             rows = rows.filter(**{column: value}) if "\0" not in value else rows.none()
     return rows.filter(**ONLY.get(query.get("only", ""), {}))
+
+
+def answers_link(period: Period, **only: str) -> str:
+    """To the answers of a period, or some of them."""
+    query = {"from": typed(period.start), "to": typed(period.end), **only}
+    return f"{reverse('dashboard-answers')}?{urlencode(query)}"
 
 
 def chosen(query: Mapping[str, str]) -> dict[str, str]:

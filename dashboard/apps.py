@@ -12,6 +12,7 @@ class DashboardConfig(AppConfig):
         from inference.models import Generation
         from inference.models.generations import rolled_up_changed
 
-        pre_delete.connect(roller.count_before_deletion, sender=Generation)
+        pre_delete.connect(roller.note_deletion, sender=Generation)
+        post_delete.connect(roller.count_deleted, sender=Generation)
         rolled_up_changed.connect(roller.change, sender=Generation)
         post_delete.connect(roller.forget_person, sender=User)

@@ -1,33 +1,21 @@
-"""The charts of answers, out of the figures of a period."""
+"""The charts of answers, out of the figures of a period: what each of them shows."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from itertools import pairwise
 from typing import Any
-from urllib.parse import urlencode
-from uuid import UUID
 
 from django.conf import settings
-from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from accounts.models import ApiKey, User
 from dashboard import figures, targets
-from dashboard.answers import ONLY
-from dashboard.chart import Chart, Series, Table
-from dashboard.figures import Figures, Share, Side
+from dashboard.chart import Chart, Series
+from dashboard.figures import Figures
 from dashboard.histogram import ERROR
-from dashboard.models import DAY, FIRST_TOKEN, HOUR, LATENCY
+from dashboard.models import FIRST_TOKEN, LATENCY
 from dashboard.numbers import Numbers
-from dashboard.period import USUAL, Period, moment, preset, typed
+from dashboard.over_time import OverTime
+from dashboard.period import USUAL, preset
+from dashboard.shares import Shares
 
-MOST_SERIES = 6
-"""Of one chart; the others are one together."""
-MOST_ROWS = 25
-MOST_BARS = 10
 PERCENTILES = (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
 LEVELS = ("verified", "l1", "l2", "l3")
 
@@ -35,13 +23,27 @@ LEVELS = ("verified", "l1", "l2", "l3")
 def main_charts(*, range_name: str = USUAL) -> list[dict[str, Any]]:
     """Requests, latency, errors and cost of the last day, for `dashboard/_main_charts.html`.
 
-    Each is as `shown` gives it, and the first has what is drawn of all of them, too ("drawn").
+    Each is as `shown` gives it, and the first has what is drawn of all of them, too ("drawn"), and what is
+    missing in them ("missing", a text).
     """
     now = timezone.now()
-    made = Charts(figures.read(preset(range_name, now)), now.timestamp())
+    read = figures.read(preset(range_name, now))
+    made = Charts(read, now.timestamp())
     four = [made.requests(), made.latency(), made.errors(), made.cost()]
     first, *others = map(shown, four)
-    return [{**first, "drawn": made.drawn(four)}, *others]
+    return [{**first, "drawn": made.drawn(four), "missing": missing_text(read, made.numbers)}, *others]
+
+
+def missing_text(read: Figures, numbers: Numbers) -> str:
+    """That the numbers are not all of it, in a sentence; "" where they are."""
+    if not read.missing:
+        return ""
+    number = numbers.fixed(read.missing)
+    if read.missing >= figures.MOST_MISSING:
+        return _("Answers are still being counted; more than %(number)s older ones are missing.") % {
+            "number": number
+        }
+    return _("Answers are still being counted; about %(number)s older ones are missing.") % {"number": number}
 
 
 def shown(chart: Chart) -> dict[str, Any]:
@@ -60,21 +62,14 @@ def shown(chart: Chart) -> dict[str, Any]:
     }
 
 
-class Charts:
+class Charts(OverTime):
     """All charts of one reading. `compares` draws the period before beside the requests, errors and cost."""
 
     def __init__(self, read: Figures, now: float, *, compares: bool = False) -> None:
-        self._now = read.now
-        self._before = read.before
-        self._accounts = read.accounts
+        super().__init__(read)
         self._seconds = now
         self._compares = compares
-        self._address = reverse("dashboard-answers")
-        self.numbers = Numbers()
-
-    @property
-    def period(self) -> Period:
-        return self._now.period
+        self._shares = Shares(read)
 
     def all(self) -> list[Chart]:
         return [
@@ -86,16 +81,9 @@ class Charts:
             self.saved(),
             self.cost(),
             self.tokens(),
-            self.models(),
-            self.users(),
-            self.keys(),
+            *self._shares.all(),
             self.unanswered(),
         ]
-
-    def drawn(self, charts: Sequence[Chart]) -> dict[str, Any]:
-        """What the script draws."""
-        times = {"labels": self._labels, "links": self._links[""]}
-        return {"times": times, "charts": [chart.drawn() for chart in charts]}
 
     # --- What comes in, and what of it fails -------------------------------------------------------
 
@@ -251,42 +239,6 @@ class Charts:
             note=_("Answers from the cache are not in it: no model worked on them."),
         )
 
-    def models(self) -> Chart:
-        rows = [((model, provider), share) for (model, provider), share in self._now.by_model.items()]
-        links = lambda name: self._answers_link(model=name[0], provider=name[1])  # noqa: E731
-        return self._shares("models", _("Models"), [_("Model"), _("Provider")], rows, links)
-
-    def users(self) -> Chart:
-        by_user: dict[UUID, Share] = {}
-        for (account, _key), share in self._accounts.items():
-            by_user.setdefault(account, Share()).add(share)
-        ranked = sorted(by_user.items(), key=lambda item: _weight(item[1]), reverse=True)[:MOST_ROWS]
-        people = {
-            user.pseudonym: user
-            for user in User.objects.filter(pseudonym__in=[account for account, _ in ranked]).only(
-                "pseudonym", "username"
-            )
-        }
-        rows = [((self._user_name(account, people),), share) for account, share in ranked]
-        return self._shares("users", _("People"), [_("User")], rows, note=self._days_note(), cuts=False)
-
-    def keys(self) -> Chart:
-        by_key: dict[str, Share] = {}
-        for (_account, key), share in self._accounts.items():
-            if key:
-                by_key.setdefault(key, Share()).add(share)
-        ranked = sorted(by_key.items(), key=lambda item: _weight(item[1]), reverse=True)[:MOST_ROWS]
-        names = {
-            key.public_id: (key.name, key.user.username)
-            for key in ApiKey.objects.filter(public_id__in=[key for key, _ in ranked]).select_related("user")
-        }
-        rows = [((*names.get(key, (key, "")),), share) for key, share in ranked]
-        head = [_("API key"), _("User")]
-        empty = _("No program has asked with a key in this time.")
-        return self._shares(
-            "keys", _("API keys"), head, rows, note=self._days_note(), empty=empty, cuts=False
-        )
-
     def unanswered(self) -> Chart:
         counts = [share.unanswered for share in self._slots()]
         return self._over_time(
@@ -298,195 +250,6 @@ class Charts:
             only="unanswered",
             empty=_("Every question found something, or none was asked of documents."),
         )
-
-    # --- What they are made of -----------------------------------------------------------------------
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return list(self.period.starts)
-
-    @cached_property
-    def _labels(self) -> list[str]:
-        return time_labels(self.period)
-
-    @cached_property
-    def _links(self) -> dict[str, list[str]]:
-        """From each step to its answers, by what is asked for of them."""
-        ends = [typed(slot) for slot in range(self.period.start, self.period.end + 1, self.period.step)]
-        links = [f"{self._address}?from={since}&to={until}" for since, until in pairwise(ends)]
-        return {"": links, **{only: [f"{link}&only={only}" for link in links] for only in ONLY}}
-
-    def _slots(self) -> list[Share]:
-        return [self._now.by_slot[slot] for slot in self._starts]
-
-    def _rates(self, side: Side, now: float) -> list[float | None]:
-        return [
-            side.by_slot[slot].answers / side.period.minutes(slot, now) if slot < now else None
-            for slot in side.period.starts
-        ]
-
-    def _part(self, count: float, slot: int) -> float | None:
-        answers = self._now.by_slot[slot].answers
-        return 100 * count / answers if answers else None
-
-    def _target(self, name: str, value: float) -> Series:
-        return Series(name, [value] * len(self._starts), "target")
-
-    def _most(self, counts: Mapping[tuple[int, str], float]) -> list[str]:
-        sums: Counter[str] = Counter()
-        for (_slot, name), count in counts.items():
-            sums[name] += count  # type: ignore[assignment]
-        return [name for name, _ in sums.most_common()]
-
-    def _by_name(
-        self, counts: Mapping[tuple[int, str], float], names: Sequence[str]
-    ) -> Iterable[tuple[str, list[float]]]:
-        """The counts of each of `names` in every step; of many the last ones together."""
-        alone = names if len(names) <= MOST_SERIES else names[: MOST_SERIES - 1]
-        for name in alone:
-            yield name, [counts.get((slot, name), 0) for slot in self._starts]
-        if rest := names[len(alone) :]:
-            values = [sum(counts.get((slot, name), 0) for name in rest) for slot in self._starts]
-            yield _("others"), values
-
-    def _over_time(
-        self,
-        key: str,
-        title: str,
-        series: Sequence[Series],
-        text: Callable[[Any], str],
-        *,
-        kind: str = "line",
-        more: Sequence[tuple[str, Sequence[Any], Callable[[Any], str]]] = (),
-        only: str = "",
-        empty: str = "",
-        **values: Any,
-    ) -> Chart:
-        links = self._links[only]
-        columns = [(one.name, one.values, text) for one in series if one.role != "target"]
-        columns += [(name, cells, own_text) for name, cells, own_text in more]
-        head = [_("Time (UTC)"), *(name for name, _, _ in columns)]
-        rows = [
-            [label, *(say(cells[at]) for _, cells, say in columns)] for at, label in enumerate(self._labels)
-        ]
-        raw = [
-            [moment(slot).isoformat(), *(cells[at] for _, cells, _ in columns)]
-            for at, slot in enumerate(self._starts)
-        ]
-        # The newest first, as everybody looks for it.
-        table = Table(head, rows[::-1], raw, links[::-1])
-        return Chart(
-            key,
-            title,
-            kind,
-            self._labels,
-            series,
-            table,
-            links=links,
-            empty=empty or _("Nobody has asked anything in this time."),
-            is_timed=True,
-            only=f"&only={only}" if only else "",
-            **values,
-        )
-
-    def _shares(
-        self,
-        key: str,
-        title: str,
-        names: Sequence[str],
-        rows: Sequence[tuple[tuple[str, ...], Share]],
-        link: Callable[[tuple[str, ...]], str] | None = None,
-        *,
-        note: str = "",
-        empty: str = "",
-        cuts: bool = True,
-    ) -> Chart:
-        """Who or what took how much: a bar for each, and a row. Where nothing costs, the bars are tokens."""
-        ranked = sorted(rows, key=lambda row: _weight(row[1]), reverse=True)[:MOST_ROWS]
-        links = [link(name) if link else "" for name, _ in ranked]
-        costs = any(share.cost_micro for _, share in ranked)
-        values = [
-            share.cost_micro / 1e6 if costs else share.input_tokens + share.output_tokens
-            for _, share in ranked
-        ]
-        table = Table(
-            [
-                *names,
-                _("Answers"),
-                *([_("Errors")] if cuts else []),
-                _("Read"),
-                _("Written"),
-                _("Cost"),
-                _("Saved"),
-            ],
-            [self._share_texts(name, share, cuts=cuts) for name, share in ranked],
-            [_share_cells(name, share, cuts=cuts) for name, share in ranked],
-            links,
-        )
-        return Chart(
-            key,
-            title,
-            "bars",
-            [" · ".join(part for part in name if part) for name, _ in ranked[:MOST_BARS]],
-            [Series(_("Cost") if costs else _("Tokens"), values[:MOST_BARS])],
-            table,
-            unit=settings.CURRENCY if costs else _("tokens read and written"),
-            note=note,
-            links=links[:MOST_BARS],
-            empty=empty or _("Nobody has asked anything in this time."),
-        )
-
-    def _share_texts(self, name: tuple[str, ...], share: Share, *, cuts: bool) -> list[str]:
-        whole = self.numbers.fixed
-        return [
-            *name,
-            whole(share.answers),
-            *([self.numbers.percent(share.error_rate)] if cuts else []),
-            whole(share.input_tokens),
-            whole(share.output_tokens),
-            self.numbers.money(share.cost_micro),
-            self.numbers.money(share.saved_micro),
-        ]
-
-    def _answers_link(self, **only: str) -> str:
-        query = {"from": typed(self.period.start), "to": typed(self.period.end), **only}
-        return f"{self._address}?{urlencode(query)}"
-
-    def _days_note(self) -> str:
-        first, last = figures.days_of(self.period)
-        days = {"first": date_format(first, "j M"), "last": date_format(last, "j M")}
-        return _("Counted by the day (UTC): %(first)s to %(last)s.") % days
-
-    def _user_name(self, account: UUID, people: Mapping[UUID, User]) -> str:
-        return people[account].username if account in people else _("people who have left")
-
-    def _percent_text(self, value: float | None) -> str:
-        return self.numbers.percent(None if value is None else value / 100, 2)
-
-    def _money_text(self, value: float | None) -> str:
-        return self.numbers.money(None if value is None else round(value * 1e6))
-
-
-def time_labels(period: Period) -> list[str]:
-    form = "j M" if period.step >= DAY else "j M H:i" if period.end - period.start > DAY + HOUR else "H:i"
-    return [date_format(moment(slot), form) for slot in period.starts]
-
-
-def _share_cells(name: tuple[str, ...], share: Share, *, cuts: bool) -> list[Any]:
-    cells: list[Any] = [*name, share.answers]
-    if cuts:
-        cells.append(share.errors)
-    return [
-        *cells,
-        share.input_tokens,
-        share.output_tokens,
-        share.cost_micro / 1e6,
-        share.saved_micro / 1e6,
-    ]
-
-
-def _weight(share: Share) -> tuple[int, int, int]:
-    return share.cost_micro, share.input_tokens + share.output_tokens, share.answers
 
 
 def _percent(share: float | None) -> float | None:

@@ -1,7 +1,8 @@
 """The numbers of a period, and of the one before: sums, and what has ended and is in none of them yet.
 
 One query for each kind of sums, whatever the period. Sums and the rest are read one after the other; where
-somebody has changed sums in between (`Progress`), all is read again.
+somebody has changed sums in between (`Progress`), all is read again. Of a very long rest the newest answers
+are added, and the others are missing until the worker has counted them.
 """
 
 from collections import Counter, defaultdict
@@ -23,6 +24,10 @@ from inference.models import Status
 ERRORS = frozenset({Status.FAILED, Status.CUT, Status.INTERRUPTED})
 MOST_READINGS = 4
 """After so many the last one is shown: it is at most a batch of the worker off."""
+MOST_UNCOUNTED = 5_000
+"""Answers that a page counts by itself."""
+MOST_MISSING = 100_000
+"""How far those are counted that are missing; it takes SQLite a few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -95,11 +100,15 @@ class Side:
 
 @dataclass(slots=True)
 class Figures:
-    """A period and the one before it. `accounts` are of whole days: those that the period touches."""
+    """A period and the one before it. `accounts` are of whole days: those that the period touches.
+
+    `missing` answers of any time are in no number yet, `MOST_MISSING` standing for as many or more.
+    """
 
     now: Side
     before: Side
     accounts: dict[tuple[UUID, str], Share]
+    missing: int = 0
 
     def side_of(self, second: int) -> Side:
         return self.now if second >= self.now.period.start else self.before
@@ -109,7 +118,8 @@ def read(period: Period) -> Figures:
     for _ in range(MOST_READINGS):
         number = _progress()
         figures = _read(period)
-        if number == _progress():
+        # While many are missing, the worker changes the sums all the time.
+        if figures.missing or number == _progress():
             break
     return figures
 
@@ -121,7 +131,7 @@ def _progress() -> int | None:
 def _read(period: Period) -> Figures:
     figures = Figures(Side(period), Side(period.before), {})
     # First the rest: what is counted meanwhile would be missing in both.
-    tally = _rest(period)
+    tally, figures.missing = _rest(period)
     _add_rest(figures, tally)
     _add_kinds(figures)
     _add_models(figures)
@@ -130,10 +140,19 @@ def _read(period: Period) -> Figures:
     return figures
 
 
-def _rest(period: Period) -> Tally:
-    """What has ended and is in no sum yet."""
+def _rest(period: Period) -> tuple[Tally, int]:
+    """What has ended and is in no sum yet, and how many older answers there are of this kind."""
+    rows = roller.to_count().order_by("-pk").values_list(*FIELDS)
+    newest = [Counted(*values) for values in rows[: MOST_UNCOUNTED + 1]]
+    missing = _missing() if len(newest) > MOST_UNCOUNTED else 0
     tally = Tally(roller.prices(), steps=(period.base,), minutes_since=roller.minutes_since())
-    return tally.add(Counted(*values) for values in roller.to_count().values_list(*FIELDS))
+    return tally.add(newest[:MOST_UNCOUNTED]), missing
+
+
+def _missing() -> int:
+    """Some may have been counted since they were read, and are missing yet."""
+    counted = roller.to_count().order_by("pk").values("pk")[: MOST_UNCOUNTED + MOST_MISSING].count()
+    return max(1, counted - MOST_UNCOUNTED)
 
 
 def _add_rest(figures: Figures, tally: Tally) -> None:

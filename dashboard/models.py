@@ -109,6 +109,8 @@ class Progress(models.Model):
     """One row: how often sums have changed. Whoever changes them holds it; readers see that somebody did."""
 
     number = models.PositiveBigIntegerField(default=0)
+    counted_at = models.DateTimeField(null=True)
+    """When a worker last counted, or saw that there was nothing to count."""
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(pk=1), name="dashboard_one_progress")]

@@ -8,8 +8,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from dashboard.chart import Chart, Series, Table
-from dashboard.charts import time_labels
 from dashboard.numbers import Numbers
+from dashboard.over_time import time_labels
 from dashboard.period import Period, moment
 from feedback.models import Feedback
 from feedback.models.feedback import BAD, GOOD

@@ -13,17 +13,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
+from accounts.pages.operators import for_operators
 from dashboard import answers, charts, figures, other_charts, roller, targets
 from dashboard.chart import Chart, as_csv
 from dashboard.charts import Charts
 from dashboard.figures import Figures
 from dashboard.models import FIRST_TOKEN, LATENCY
 from dashboard.numbers import Numbers
-from dashboard.period import PRESETS, Period, period_of, typed
+from dashboard.period import PRESETS, Period, is_misread, period_of, typed
 from dashboard.state import state_of
 from inference.models import Generation
 from llmsite.core.errors import NotFound
-from training.pages.frame import for_operators
 
 RANGES = {
     "1h": gettext_lazy("1 hour"),
@@ -122,6 +122,8 @@ class _Reading:
             "drawn": self.made.drawn(self.charts),
             "tiles": _tiles(self.figures),
             "state": state_of(self.figures),
+            "missing": charts.missing_text(self.figures, self.made.numbers),
+            "misread": is_misread(self.query, self.period),
             "period": self.period,
             "since": typed(self.period.start),
             "until": typed(self.period.end),

@@ -55,11 +55,16 @@ class Period:
 
 def period_of(query: Mapping[str, str], *, now: datetime, minutes_since: int) -> Period:
     """What an address asks for: `from` and `to` (UTC), else `range`; what it cannot read is the usual one."""
-    since, until = second_of(query.get("from")), second_of(query.get("to"))
+    since, until = second_of(query.get("from"), now=now), second_of(query.get("to"), now=now)
     if since is not None and until is not None and since < until:
-        return _typed(since, min(until, int(now.timestamp()) + DAY), minutes_since)
+        return _typed(since, until, minutes_since)
     name = query.get("range", USUAL)
     return preset(name if name in PRESETS else USUAL, now)
+
+
+def is_misread(query: Mapping[str, str], period: Period) -> bool:
+    """Whether somebody typed times that `period` is not of."""
+    return bool(period.name and (query.get("from") or query.get("to")))
 
 
 def preset(name: str, now: datetime) -> Period:
@@ -79,12 +84,13 @@ def _typed(since: int, until: int, minutes_since: int) -> Period:
     return Period(start, until + -until % step, step)
 
 
-def second_of(typed: str | None) -> int | None:
-    """What stands in a field for a moment (UTC); None for what is none."""
+def second_of(typed: str | None, *, now: datetime) -> int | None:
+    """What stands in a field for a moment (UTC), from 1970 to tomorrow; None for what is none."""
     try:
-        return int(datetime.strptime((typed or "")[:16], _FORM).replace(tzinfo=UTC).timestamp())
+        second = int(datetime.strptime((typed or "")[:16], _FORM).replace(tzinfo=UTC).timestamp())
     except (ValueError, OverflowError):
         return None
+    return max(0, min(second, int(now.timestamp()) + DAY))
 
 
 def typed(second: int) -> str:

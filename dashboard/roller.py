@@ -1,16 +1,17 @@
 """Keeps the sums of `dashboard.models` exact.
 
 An answer that has ended is added to them once, in the transaction that marks its row (`rolled_up`). What
-ended and is not marked yet, a page adds by itself (dashboard/figures.py), so what it shows is always exact.
+ended and is not marked yet, a page adds by itself (dashboard/figures.py), so what it shows is exact.
 A worker that is killed has added and marked, or neither.
 
-Whoever changes sums holds the one row of `Progress`. Numbers of an answer that change after its end
-(`show_booked`) change the sums in the same transaction, an answer that is deleted before it is counted is
-counted first, and sums of a person who goes become those of nobody.
+Whoever changes sums holds the one row of `Progress`, and has locked all rows of answers by then that it
+locks at all, so no two wait for each other. Numbers of an answer that change after its end (`show_booked`)
+change the sums in the same transaction, answers that are deleted before they are counted are counted as they
+go, and sums of a person who goes become those of nobody.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,27 +27,35 @@ from inference.models import ChatModelConfig, Generation
 
 BATCH = 2_000
 """Answers that are counted in one transaction."""
-MOST_BATCHES = 10
 MINUTES_KEPT = timedelta(days=3)
 NOBODY = UUID(int=0)
 KEYS_AT_ONCE = 500
+_NOTED = "_answers_to_count"
 
 
 # --- The chores of the worker ---------------------------------------------------------------------
 
 
 def roll_up() -> int:
-    """Count what has ended since the last time; returns how many answers.
-
-    Of very many, as after an upgrade, the next time has the rest: tasks wait for the end of this.
-    """
+    """Count all that has ended since the last time; returns how many answers."""
     counted = 0
-    for _ in range(MOST_BATCHES):
-        some = _count_some()
+    while (some := _count_some()) == BATCH:
         counted += some
-        if some < BATCH:
-            break
-    return counted
+    return counted + some
+
+
+def count_in_turns() -> bool:
+    """Count a batch; True where there is more. Of very many, as after an upgrade, others have their turns."""
+    has_more = _count_some() == BATCH
+    now = timezone.now()
+    Progress.objects.bulk_create([Progress(pk=1)], ignore_conflicts=True)
+    Progress.objects.filter(pk=1).update(counted_at=now)
+    return has_more
+
+
+def is_counting(*, since: datetime) -> bool:
+    """Whether a worker has counted after that moment, or seen that there was nothing to count."""
+    return Progress.objects.filter(counted_at__gte=since).exists()
 
 
 def trim() -> int:
@@ -76,7 +85,8 @@ def _count_some() -> int:
         return 0
     with transaction.atomic():
         hold()
-        # One that somebody changes at this moment comes next time: they wait for us to let go of the sums.
+        # The one place where rows are locked after the sums, so it must not wait for any: one that somebody
+        # changes at this moment comes next time.
         rows = to_count().order_by("pk").select_for_update(skip_locked=True, of=("self",))
         found = list(rows.values_list("pk", *FIELDS)[:BATCH])
         _count(found)
@@ -92,22 +102,39 @@ def _count(found: Sequence[tuple[Any, ...]]) -> None:
     if marked != len(found):
         # They are locked, and sums are ours alone; on a database that keeps neither nothing is added twice.
         raise RuntimeError("somebody else has counted these answers")
-    add(Tally(prices(), minutes_since=minutes_since()).add(Counted(*values) for _, *values in found))
+    _add_rows(Counted(*values) for _, *values in found)
+
+
+def _add_rows(rows: Iterable[Counted]) -> None:
+    add(Tally(prices(), minutes_since=minutes_since()).add(rows))
 
 
 # --- What happens to answers that have ended --------------------------------------------------------
 
 
-def count_before_deletion(instance: Generation, **_kwargs: Any) -> None:
-    """Have an answer in the sums before its row goes."""
-    if instance.rolled_up or instance.ended_at is None:
+def note_deletion(instance: Generation, origin: object, **_kwargs: Any) -> None:
+    """Lock an answer that is about to go and is in no sum yet, and remember it where it has ended.
+
+    Sent for all answers of a deletion before the first of them goes, in its transaction. `origin`, the row
+    or the queryset that is deleted, carries them until then.
+    """
+    if instance.rolled_up:
         return
-    with transaction.atomic():
-        # First the row and then the sums, in the order of whoever changes a row.
-        row = to_count().filter(pk=instance.pk).select_for_update(of=("self",))
-        if found := list(row.values_list("pk", *FIELDS)):
-            hold()
-            _count(found)
+    # The database is asked: the instance may have been read before the answer's end. One that runs does not
+    # end any more once it is locked.
+    row = Generation.objects.filter(pk=instance.pk, rolled_up=False).select_for_update(of=("self",))
+    noted: dict[UUID, Counted] = vars(origin).setdefault(_NOTED, {})
+    noted.pop(instance.pk, None)
+    ended_at, *values = row.values_list("ended_at", *FIELDS).first() or (None,)
+    if ended_at is not None:
+        noted[instance.pk] = Counted(*values)
+
+
+def count_deleted(origin: object, **_kwargs: Any) -> None:
+    """Count what `note_deletion` has noted, all with the first that is gone. The rows are locked by now."""
+    if noted := vars(origin).pop(_NOTED, None):
+        hold()
+        _add_rows(noted.values())
 
 
 def change(row: Generation, values: Mapping[str, Any], **_kwargs: Any) -> None:

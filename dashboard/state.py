@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django_tasks_db.models import DBTaskResult
 
 from dashboard import roller, targets
+from dashboard.answers import answers_link
 from dashboard.figures import Figures, Share
 from dashboard.models import FIRST_TOKEN
 from dashboard.numbers import Numbers
@@ -40,7 +41,7 @@ MODEL_SECONDS = 0.5
 """How long the page waits for the process `model`."""
 AN_HOUR = timedelta(hours=1)
 UNCOUNTED = timedelta(minutes=3)
-"""The worker counts every 15 seconds: after so long it does not run."""
+"""The worker looks every 15 seconds for what is to be counted: after so long it does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def _look_at_answers(state: State, figures: Figures, numbers: Numbers) -> None:
             "rate": numbers.percent(rate),
             "target": numbers.percent(targets.ERROR_RATE, 0),
         }
-        state.findings.append(Finding(text, f"{reverse('dashboard-answers')}?only=errors", _("See which")))
+        state.findings.append(Finding(text, answers_link(figures.now.period, only="errors"), _("See which")))
     first = figures.now.overall(FIRST_TOKEN, 0.95)
     if first is not None and first > targets.FIRST_TOKEN_P95_MS:
         text = _("The first token takes %(time)s for one answer in twenty; the target is %(target)s.") % {
@@ -194,7 +195,8 @@ def _running() -> int:
 
 
 def _is_not_counted() -> bool:
-    return roller.to_count().filter(ended_at__lt=timezone.now() - UNCOUNTED).exists()
+    since = timezone.now() - UNCOUNTED
+    return roller.to_count().filter(ended_at__lt=since).exists() and not roller.is_counting(since=since)
 
 
 def _tasks_link() -> str:

@@ -88,7 +88,7 @@ def reject(feedback: Feedback, curator: User, *, label: str = "", seen: datetime
 
 
 @transaction.atomic
-def revoke(feedback: Feedback, actor: User) -> bool:
+def revoke(feedback: Feedback, actor: User | None) -> bool:
     """Take a decision back, with all that followed from it: the entry is open again."""
     decided = Feedback.objects.filter(pk=feedback.pk).exclude(status=ReviewStatus.OPEN)
     undone = {"scope": "", "collection": None, "reviewed_by": None, "reviewed_at": None}
@@ -174,7 +174,7 @@ def _decide(
     return rows.update(claimed_by=None, claimed_at=None, **decided, **(told or {})) == 1
 
 
-def _note(kind: AuditKind, feedback: Feedback, actor: User, **data: Any) -> None:
+def _note(kind: AuditKind, feedback: Feedback, actor: User | None, **data: Any) -> None:
     record(kind, subject=feedback.user, actor=actor, feedback=str(feedback.pk), **data)
 
 

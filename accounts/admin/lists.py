@@ -9,7 +9,7 @@ from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import CharField, Field, Model, QuerySet
+from django.db.models import CharField, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
@@ -64,7 +64,7 @@ class ListAdmin(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         question = lookup.rpartition("__")[2]
-        asks_otherwise = question in Field.get_lookups() and question not in OFFERED
+        asks_otherwise = question in CharField().get_lookups() and question not in OFFERED
         return not asks_otherwise and super().lookup_allowed(lookup, value, request)
 
 

@@ -1,8 +1,10 @@
 """The pages: who sees them, what they show, and what they ask the database for."""
 
 import csv
+import html
 import io
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -142,6 +144,25 @@ def test_a_time_that_somebody_types_is_shown_and_nonsense_is_the_last_day(client
         assert len(drawn(client, "requests", query)["labels"]) == 96
 
 
+MISREAD = "takes two times, the earlier one first"
+
+
+@pytest.mark.parametrize(
+    ("query", "is_misread"),
+    [
+        ("from=2026-02-01T00:00&to=2026-01-01T00:00", True),
+        ("from=2026-01-01T00:00", True),
+        ("from=x&to=y", True),
+        ("from=1960-01-01T00:00&to=1961-01-01T00:00", True),
+        ("from=1960-01-01T00:00&to=2026-01-01T00:00", False),
+        ("range=7d", False),
+    ],
+)
+def test_times_that_are_none_are_told(client, query, is_misread):
+    page = text_of(client.get(f"/dashboard/?{query}"))
+    assert (MISREAD in page) == is_misread
+
+
 def test_learning_is_drawn_run_by_run(client, alice):
     run = make_run(started_at=timezone.now(), step=10)
     Metric.objects.bulk_create(Metric(run=run, step=step, loss=2 / step) for step in range(1, 11))
@@ -156,11 +177,24 @@ def test_the_first_line_says_what_to_do_and_where(client, alice):
     make_answer(alice, status="failed", error_code="provider_down", ago=600)
     page = text_of(client.get("/dashboard/"))
     assert "100.0\xa0% of the answers failed; the target is 1\xa0%." in page
-    assert "/dashboard/answers/?only=errors" in page
+    link = html.unescape(re.search(r'"(/dashboard/answers/[^"]*only=errors)"', page)[1])
+    assert "from=" in link
+    assert "provider_down" in text_of(client.get(link))
     assert "nothing has been counted for minutes" in page
 
     roller.roll_up()
     assert "nothing has been counted for minutes" not in text_of(client.get("/dashboard/"))
+
+
+def test_a_worker_that_has_much_to_count_is_not_said_to_stand_still(client, alice, monkeypatch):
+    monkeypatch.setattr(roller, "BATCH", 1)
+    for ago in (600, 900):
+        make_answer(alice, ago=ago)
+    assert roller.count_in_turns()
+    assert "nothing has been counted for minutes" not in text_of(client.get("/dashboard/"))
+
+    Progress.objects.update(counted_at=timezone.now() - timedelta(minutes=4))
+    assert "nothing has been counted for minutes" in text_of(client.get("/dashboard/"))
 
 
 async def _open_circuit():
@@ -204,9 +238,24 @@ def test_the_list_goes_on_where_it_ended(client, alice, monkeypatch):
     assert [pk in second for pk in made] == [False, False, True]
 
 
-@pytest.mark.parametrize("query", ["before=x", "model=%00", "from=x", "only=x", "before=%00&only=errors"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "before=x",
+        "model=%00",
+        "from=x",
+        "only=x",
+        "before=%00&only=errors",
+        "from=1960-01-01T00:00",
+        "from=0001-01-01T00:00",
+        "to=0001-01-01T00:00",
+        "from=9999-12-31T23:59",
+        "to=9999-12-31T23:59",
+    ],
+)
 def test_nonsense_in_an_address_is_no_error(client, query):
     assert client.get(f"/dashboard/answers/?{query}").status_code == 200
+    assert client.get(f"/dashboard/?{query}").status_code == 200
 
 
 # --- CSV -------------------------------------------------------------------------------------------
@@ -263,9 +312,9 @@ def test_hostile_names_are_text(client, alice, make_user):
         assert "<img src=x" not in page, path
         assert "&lt;script&gt;" in page, path
     told = client.get("/dashboard/data/").json()
-    for name, html in told["parts"].items():
-        assert "<script" not in html, name
-        assert "<img" not in html, name
+    for name, part in told["parts"].items():
+        assert "<script" not in part, name
+        assert "<img" not in part, name
     assert "\x1b" not in json.dumps(told["charts"], ensure_ascii=False)
 
 
@@ -311,6 +360,24 @@ def test_a_reading_that_somebody_disturbs_is_read_again(alice, monkeypatch):
     assert times == [1, 0]
     assert found.now.total.answers == 1
     assert Progress.objects.get().number == 1
+
+
+def test_of_very_many_that_are_not_counted_the_newest_are_shown(client, alice, monkeypatch):
+    monkeypatch.setattr(figures, "MOST_UNCOUNTED", 2)
+    for _ in range(5):
+        make_answer(alice)
+    found = figures.read(preset("1h", timezone.now()))
+    assert (found.now.total.answers, found.missing) == (2, 3)
+    assert charts.main_charts()[0]["missing"].endswith("about 3 older ones are missing.")
+    monkeypatch.setattr(figures, "MOST_MISSING", 2)
+    told = "still being counted; more than 2 older ones are missing."
+    assert told in text_of(client.get("/dashboard/"))
+    assert told in client.get("/dashboard/data/").json()["parts"]["tiles"]
+
+    roller.roll_up()
+    found = figures.read(preset("1h", timezone.now()))
+    assert (found.now.total.answers, found.missing) == (5, 0)
+    assert "still being counted" not in text_of(client.get("/dashboard/"))
 
 
 def test_the_admin_gets_the_four_main_charts(alice, django_assert_max_num_queries):

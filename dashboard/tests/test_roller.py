@@ -1,5 +1,6 @@
 """The sums say what the rows say, whatever happens to the rows, and in between."""
 
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -8,7 +9,9 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, connections
+from django.db.models.signals import pre_delete
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts import erasure
@@ -19,7 +22,7 @@ from dashboard.counting import FIELDS, Counted, Tally
 from dashboard.histogram import unpacked
 from dashboard.models import DAY, HOUR, MINUTE, AccountSum, AnswerSum, LatencySum
 from dashboard.tests.making import make_answer, random_values
-from inference.models import ChatModelConfig, Generation, Status
+from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +66,26 @@ def of_tally(tally):
         {key: +Counter(bins) for key, bins in tally.latencies.items() if any(bins.values())},
         {key: tuple(sums) for key, sums in tally.accounts.items() if any(sums)},
     )
+
+
+def in_threads(*works):
+    """Do all at the same time; what they have raised."""
+    errors = []
+
+    def run(work):
+        try:
+            work()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=[work]) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
 
 
 def book(generation, *, tokens):
@@ -130,7 +153,7 @@ def test_a_second_look_counts_nothing_twice(priced, alice):
 def test_what_fails_half_way_has_neither_counted_nor_marked(priced, alice, monkeypatch):
     make_answer(alice)
     monkeypatch.setattr(roller, "_add_latencies", lambda tally: 1 / 0)
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with pytest.raises(ZeroDivisionError):
         roller.roll_up()
 
     assert not AnswerSum.objects.exists()
@@ -143,6 +166,38 @@ def test_many_are_counted_in_batches(priced, alice, monkeypatch):
         make_answer(alice)
     assert roller.roll_up() == 5
     assert of_sums() == of_rows()
+
+
+def test_a_worker_counts_a_batch_at_a_time_and_tells_that_it_does(alice, monkeypatch):
+    monkeypatch.setattr(roller, "BATCH", 2)
+    began = timezone.now()
+    assert not roller.is_counting(since=began)
+    for _ in range(3):
+        make_answer(alice)
+    assert [roller.count_in_turns(), roller.count_in_turns(), roller.count_in_turns()] == [True, False, False]
+    assert roller.is_counting(since=began)
+    assert of_sums() == of_rows()
+
+
+def test_an_answer_is_counted_that_was_read_before_its_end_and_deleted_after_it(alice):
+    stale = make_answer(alice, status=Status.STREAMING, ended_at=None)
+    Generation.objects.get(pk=stale.pk).end("Text.", output_tokens=7, status=Status.FINISHED, latency_ms=9)
+    stale.delete()
+    assert AnswerSum.objects.get(step=DAY).answers == 1
+
+
+def test_many_that_are_deleted_are_counted_at_once(alice):
+    def queries(answers):
+        for _ in range(answers):
+            make_answer(alice, ago=0)
+        with CaptureQueriesContext(connection) as asked:
+            Conversation.objects.filter(owner=alice).delete()
+        return len(asked)
+
+    queries(1)
+    one, many = queries(1), queries(21)
+    assert many - one <= 2 * 20
+    assert AnswerSum.objects.get(step=DAY).answers == 23
 
 
 def test_old_minutes_are_trimmed_and_hours_stay(priced, alice):
@@ -178,26 +233,97 @@ def test_two_workers_count_each_answer_once(priced, alice, monkeypatch):
     monkeypatch.setattr(roller, "BATCH", 3)
     for _ in range(12):
         make_answer(alice)
-    errors = []
-
-    def work():
-        try:
-            roller.roll_up()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connections.close_all()
-
-    workers = [threading.Thread(target=work) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-
-    assert errors == []
+    assert in_threads(roller.roll_up, roller.roll_up) == []
     roller.roll_up()
     assert of_sums() == of_rows()
     assert sum(AnswerSum.objects.filter(step=DAY).values_list("answers", flat=True)) == 12
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_count_other_answers_of_one_histogram_lose_none(models, alice, bob, monkeypatch):
+    for _ in range(2):
+        # Of each other row than the histogram is one alone.
+        make_answer(alice, ago=0, model_alias="one")
+        make_answer(bob, ago=0, model_alias="other")
+        if not LatencySum.objects.exists():
+            roller.roll_up()
+    read, both_have_read = roller._latencies_at, threading.Barrier(2)
+
+    def read_at_the_same_time(keys):
+        rows = read(keys)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_have_read.wait(0.3)
+        return rows
+
+    monkeypatch.setattr(roller, "_latencies_at", read_at_the_same_time)
+    monkeypatch.setattr(roller, "BATCH", 1)
+    assert in_threads(roller._count_some, roller._count_some) == []
+    assert of_sums() == of_rows()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_that_is_being_deleted_does_not_end(priced, alice):
+    answer = make_answer(alice, status=Status.STREAMING, ended_at=None)
+    is_noted, has_ended, ended = threading.Event(), threading.Event(), []
+
+    def wait(**_kwargs):
+        is_noted.set()
+        has_ended.wait(0.3)
+
+    def end():
+        is_noted.wait(5)
+        ended.append(Generation.objects.get(pk=answer.pk).end("Text.", status=Status.FINISHED))
+        has_ended.set()
+
+    pre_delete.connect(wait, sender=Generation)
+    try:
+        assert in_threads(Conversation.objects.filter(owner=alice).delete, end) == []
+    finally:
+        pre_delete.disconnect(wait, sender=Generation)
+    assert ended == [False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deletion_and_a_late_cost_do_not_wait_for_each_other(priced, alice, monkeypatch):
+    counted = make_answer(alice)
+    book(counted, tokens=5)
+    roller.roll_up()
+    uncounted = make_answer(alice)
+    conversation = counted.message.conversation
+    Message.objects.filter(pk=uncounted.message_id).update(conversation=conversation)
+    correct(counted.pk, input_tokens=9, output_tokens=9, estimated=True)
+    has_row, is_deleting = threading.Event(), threading.Event()
+    if connection.vendor == "sqlite":
+        is_deleting.set()  # It has one lock for all.
+    change_sums = roller.hold
+
+    def hold():
+        if threading.current_thread() is booker:
+            has_row.set()
+            is_deleting.wait(5)
+        change_sums()
+
+    def note(instance, **_kwargs):
+        if instance.pk == uncounted.pk:
+            is_deleting.set()
+
+    def show_booked():
+        nonlocal booker
+        booker = threading.current_thread()
+        Generation.objects.show_booked(counted.pk)
+
+    def delete():
+        has_row.wait(5)
+        Conversation.objects.get(pk=conversation.pk).delete()
+
+    booker = None
+    monkeypatch.setattr(roller, "hold", hold)
+    pre_delete.connect(note, sender=Generation)
+    try:
+        assert in_threads(show_booked, delete) == []
+    finally:
+        pre_delete.disconnect(note, sender=Generation)
+    assert AnswerSum.objects.get(step=DAY).answers == 2
 
 
 def test_what_is_to_count_is_found_by_its_index(alice):

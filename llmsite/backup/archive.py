@@ -25,8 +25,9 @@ from llmsite.core.disk import telling_when_full, to_disk
 ABOUT, MANIFEST = "about.json", "manifest.json"
 FORMAT = 1
 PIECE = 1 << 20
-MOST_JSON = 1 << 30
-"""Bytes of the manifest, which is read into memory: a line for each file."""
+MOST_JSON = {ABOUT: 1 << 20, MANIFEST: 1 << 30}
+"""Bytes of each, which are read into memory. A manifest has a line for each file; before it comes, anybody
+could have made the archive."""
 LEVEL = 5
 """Of compression: most of a site is text, and the command should not take all of a processor for long."""
 
@@ -138,10 +139,13 @@ def copy(content: IO[bytes], add: Callable[[bytes], object]) -> Part:
 
 
 def read_json(name: str, content: IO[bytes]) -> dict[str, Any]:
-    """Raises Refused."""
-    data = content.read(MOST_JSON + 1)
+    """`name` is ABOUT or MANIFEST. Raises Refused."""
+    most = MOST_JSON[name]
+    data = content.read(most + 1)
+    if len(data) > most:
+        raise Refused(f"Its {name} is larger than {most >> 20} MB: it is no backup of this site.")
     try:
-        value = json.loads(data) if len(data) <= MOST_JSON else None
+        value = json.loads(data)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):

@@ -2,7 +2,8 @@
 
 The audit log of the site is not taken back by a restore, and names who was erased; people who were
 disabled, keys that were revoked and consents that were taken back are read off the tables before they are
-replaced. For a database that is lost, `--erasures` takes a list from elsewhere.
+replaced, as is what else was taken (`taken`). For a database that is lost, `--erasures` takes a list from
+elsewhere.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from django.db import DatabaseError
 from django.utils import timezone
 
 from accounts import erasure
@@ -22,7 +24,8 @@ from embeddings.at_hand import model_process
 from embeddings.errors import EncoderError
 from embeddings.models import Collection
 from llmsite.backup.refusal import Refused
-from llmsite.core.errors import ErasureUnfinished, LastAdministrator
+from llmsite.backup.taken import Taken, take_again, taken_now
+from llmsite.core.errors import LastAdministrator, SiteError
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class Closed:
     revoked: set[str] = field(default_factory=set)
     erased: set[UUID] = field(default_factory=set)
     """Of a list from elsewhere; those of the audit log are found there."""
+    taken: Taken = field(default_factory=taken_now)
 
 
 def closed_now(erasures: Path | None) -> Closed:
@@ -76,7 +80,8 @@ def close(closed: Closed) -> list[str]:
     for key in ApiKey.objects.filter(revoked_at=None):
         if key.public_id in closed.revoked:
             ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
-    return problems
+    # After those who were erased are locked out, who have been administrators perhaps.
+    return problems + take_again(closed.taken)
 
 
 def erase_again() -> tuple[int, list[str]]:
@@ -92,8 +97,9 @@ def erase_again() -> tuple[int, list[str]]:
         for user in people:
             try:
                 erasure.erase(user, actor=None)
-            except (ErasureUnfinished, LastAdministrator) as error:
-                reason = error.data.get("detail") or type(error).__name__
+            except (SiteError, OSError, DatabaseError) as error:
+                reason = error.data.get("detail") if isinstance(error, SiteError) else str(error)
+                reason = reason or type(error).__name__
                 problems.append(
                     f"{user.pseudonym} is locked out, and not erased yet ({reason}): run manage.py "
                     "erase_user --unfinished."

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +32,6 @@ from llmsite.backup.making import ROWS, Summary, Tell, applied_migrations, pendi
 from llmsite.backup.refusal import Refused
 from llmsite.backup.staging import Staging, staging
 from llmsite.core.disk import telling_when_full
-from llmsite.core.errors import SiteError
 
 VERSIONS = (Version.MODELS, Version.CACHE, Version.VERIFIED, Version.EVICTED)
 
@@ -41,6 +40,8 @@ VERSIONS = (Version.MODELS, Version.CACHE, Version.VERIFIED, Version.EVICTED)
 class Restored(Summary):
     """What a restore has brought."""
 
+    was_empty: bool = False
+    """There was nobody of whom it could be known what was taken since."""
     erased: int = 0
     """People of the list of erasures who were in the backup."""
     problems: list[str] = field(default_factory=list)
@@ -55,20 +56,23 @@ def check(place: Path, *, tell: Tell = lambda _line: None) -> dict[str, Any]:
 def restore(
     place: Path, *, force: bool = False, erasures: Path | None = None, tell: Tell = lambda _line: None
 ) -> Restored:
-    """Replace what the site has by what a backup has. Raises Refused and DiskFull, and nothing is changed.
+    """Replace what the site has by what a backup has.
 
-    Without `force` only into a site without accounts. `erasures` names a list of people to erase again.
+    Raises Refused, DiskFull and OSError, and nothing is changed: what fails later is in `problems`. Without
+    `force` only into a site without accounts. `erasures` names a list of people to erase again.
     """
     _require_room(force)
+    was_empty = not User.objects.exists()
     with telling_when_full(), staging() as stage:
         manifest = _look_through(place, stage, tell)
         shut = closed.closed_now(erasures)
         restored = _replace(place, manifest, stage, shut, tell)
-    _tidy(force)
+    restored.was_empty = was_empty
     tell("erasing again whom the audit log names")
-    restored.erased, problems = closed.erase_again()
-    restored.problems += problems
-    _build_indexes()
+    # First of all: the rows of these people are back.
+    _erase_again(restored)
+    _tidy(restored, force)
+    _build_indexes(restored)
     return restored
 
 
@@ -240,19 +244,52 @@ def _line_of(error: DatabaseError) -> str:
 # --- Afterwards ------------------------------------------------------------------------------------
 
 
-def _tidy(force: bool) -> None:
+@contextmanager
+def _telling(restored: Restored, failed: str, *, to_do: str) -> Iterator[None]:
+    """The site is another one by now: whatever fails in the block is told, and the next step comes."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        restored.problems.append(f"{failed} ({reason}): {to_do}")
+
+
+def _erase_again(restored: Restored) -> None:
+    with _telling(
+        restored,
+        "Those who were erased are locked out, and not all of them erased yet",
+        to_do="run manage.py erase_user --unfinished.",
+    ):
+        restored.erased, problems = closed.erase_again()
+        restored.problems += problems
+
+
+def _tidy(restored: Restored, force: bool) -> None:
     """Remove what is no row's any more: files, and all that indexes had."""
-    if force:
-        for kind in KINDS:
+    for kind in KINDS if force else ():
+        with _telling(
+            restored,
+            f"Files of {kind.setting} that belong to nothing are left",
+            to_do=f"see to {kind.root}, and restore again.",
+        ):
             kind.clear()
-    root = Path(settings.INDEX_ROOT)
-    for folder in root.iterdir() if root.is_dir() else ():
-        if folder.is_dir():
-            shutil.rmtree(folder, ignore_errors=True)
+    with _telling(
+        restored,
+        "What the search indexes had before is left",
+        to_do=f"remove what is in {settings.INDEX_ROOT} before the process model starts.",
+    ):
+        root = Path(settings.INDEX_ROOT)
+        for folder in root.iterdir() if root.is_dir() else ():
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
 
-def _build_indexes() -> None:
+def _build_indexes(restored: Restored) -> None:
     """They are made of the chunks: now where the process `model` runs, else when it starts."""
-    if answers(settings.MODEL_URL):
-        with suppress(SiteError):
+    with _telling(
+        restored,
+        "The search indexes are not made yet",
+        to_do="start the process model, which makes them as it is asked to search.",
+    ):
+        if answers(settings.MODEL_URL):
             sync()

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -24,11 +24,13 @@ class Staging:
     def __init__(self) -> None:
         self._name = f"{PREFIX}{uuid4().hex}"
         self._files: dict[str, tuple[Kind, str, Path]] = {}
+        self._made: list[Path] = []
+        """Folders that were not there, the outer ones first."""
 
     def take(self, member: str, kind: Kind, name: str, content: IO[bytes]) -> Part:
         """Write a file that has come, durably. Raises OSError."""
         folder = kind.root / self._name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(folder)
         path = folder / str(len(self._files))
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with open(handle, "wb") as file:
@@ -49,7 +51,7 @@ class Staging:
             for member in sorted(members):
                 kind, name, path = self._files[member]
                 place = kind.root / name
-                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._make(place.parent)
                 if not os.path.lexists(place):
                     placed.append(place)
                 os.replace(path, place)
@@ -65,6 +67,14 @@ class Staging:
     def close(self) -> None:
         for kind in KINDS:
             shutil.rmtree(kind.root / self._name, ignore_errors=True)
+        for folder in reversed(self._made):
+            # Those with files stay, which are all where nothing has failed.
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _make(self, folder: Path) -> None:
+        self._made += [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -101,6 +101,9 @@ def share() -> None:
     """
     shared = folder()
     if shared is None:
+        # prometheus-client takes one that is empty for a folder, and has by now.
+        os.environ.pop(SETTING, None)
+        values.ValueClass = values.MutexValue
         return
     try:
         shared.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -192,12 +192,18 @@ class _Chore:
     work: Callable[[], object]
     due: float = 0.0
 
+    @property
+    def name(self) -> str:
+        return getattr(self.work, "__name__", "")
+
 
 class Worker:
     """Runs one task after the other.
 
     `only` limits it to some tasks. Without `beats` no thread renews the row, for tests whose rows no other
-    connection sees. `chores` are called every so many seconds, between tasks.
+    connection sees. `chores` are called every so many seconds, in a thread of their own: a task may take
+    hours, and one in its thread would be part of a transaction of it. One that returns True has more to do,
+    and has its next turn after a pause that leaves the database to others.
     """
 
     def __init__(
@@ -222,10 +228,13 @@ class Worker:
 
     def run(self) -> None:
         """Work until `stop` is called. An absent database is waited for."""
+        with Beats(self._do_chores, seconds=POLL_SECONDS):
+            self._run_until_stopped()
+
+    def _run_until_stopped(self) -> None:
         while not self._stopping.is_set():
             try:
                 close_old_connections()
-                self._do_chores()
                 self.reap()
                 ended = self.run_next()
             except Exception as error:
@@ -318,9 +327,17 @@ class Worker:
 
     def _do_chores(self) -> None:
         for chore in self._chores:
-            if self._clock() >= chore.due:
+            if self._clock() >= chore.due and not self._stopping.is_set():
                 chore.due = self._clock() + chore.every
-                chore.work()
+                self._do_chore(chore)
+
+    def _do_chore(self, chore: _Chore) -> None:
+        try:
+            if chore.work() is True:
+                chore.due = self._clock()
+        except Exception as error:
+            log.warning("chore_failed", chore=chore.name, error=type(error).__name__)
+            close_old_connections()
 
 
 def _call(row: DBTaskResult) -> Any:

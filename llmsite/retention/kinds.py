@@ -28,8 +28,17 @@ from training.models import ENDED, DatasetRow, Metric, Promotion, PromotionStatu
 
 Rows = QuerySet[Any]
 
-ALWAYS_KEPT = (AuditKind.ERASED, AuditKind.DISABLED, AuditKind.ENABLED)
-"""A restored backup is told by them who was erased, and an erasure that it has not come to its end."""
+ALWAYS_KEPT = (
+    AuditKind.ERASED,
+    AuditKind.DISABLED,
+    AuditKind.ENABLED,
+    AuditKind.PRIVATE_OPENED,
+    AuditKind.CHAT_READ,
+)
+"""The first three tell a restored backup who was erased, and whose erasure has not come to its end.
+
+The others tell whose private texts staff have read, and why: whoever opens one is told that this stays.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from accounts.pages.operators import for_operators
 from llmsite.retention.pruning import preview
-from training.pages.frame import for_operators
 
 
 @require_GET

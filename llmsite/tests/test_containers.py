@@ -19,6 +19,7 @@ from django.core.management import get_commands
 import llmsite
 from llmsite import settings
 from llmsite.alive import answers
+from llmsite.backup.files import KINDS
 from llmsite.testing import compose
 
 ROOT = compose.ROOT
@@ -26,15 +27,17 @@ SCHEMA = json.loads((Path(__file__).parent / "compose-spec/compose-spec.json").r
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 WHOLE = compose.load({"DOMAIN": "llm.example.org"})
 SERVICES = WHOLE["services"]
-OWN = ("migrate", "web", "model", "worker", "trainer")
+OWN = ("migrate", "web", "model", "worker", "trainer", "restore")
 FOREIGN = set(SERVICES) - set(OWN)
 
 WITHOUT_HEALTH = {
     "migrate": "It ends; the others wait for its status.",
     "worker": "It has no port; /health/ready and an alert tell whether tasks stand still.",
     "trainer": "The same.",
+    "restore": "Somebody waits for its end.",
 }
 WRITABLE_ROOT = {"vllm": "It compiles kernels into its home."}
+BACKUPS = "/srv/llmsite/backups"
 OF_COMPOSE = {"COMPOSE_PROFILES", "COMPOSE_FILE"}
 ROOTS = {name for name in settings.env.declared if name.endswith("_ROOT")}
 every_service = pytest.mark.parametrize("name", SERVICES)
@@ -191,6 +194,24 @@ def test_variables_of_the_file_are_written_or_have_a_default(tmp_path):
     assert written.keys() <= known
 
 
+def test_a_restore_runs_by_hand_alone_where_it_reaches_all_that_a_backup_has():
+    service = SERVICES["restore"]
+    assert (service["profiles"], service["restart"]) == (["tools"], "no")
+    folders = image_environment()
+    for kind in KINDS:
+        assert mounted("restore")[folders[kind.setting]] == mounted("web")[folders[kind.setting]]
+    assert mounted("restore")[BACKUPS] == mounted("web")[BACKUPS] == ("backups", True)
+
+
+def test_the_commands_of_the_docs_name_services_and_commands_that_exist():
+    text = (ROOT / "docs/operations.md").read_text()
+    told = re.findall(r"docker compose (?:run|exec)((?: -\S+)*) (\w+) python manage.py (\w+)", text)
+    assert {("restore", "restore"), ("web", "backup")} <= {(service, command) for _, service, command in told}
+    for _, service, command in told:
+        assert service in SERVICES
+        assert command in get_commands()
+
+
 def test_web_runs_twice():
     assert SERVICES["web"]["deploy"]["replicas"] == SERVICES["web"]["environment"]["WEB_PROCESSES"] == "2"
 
@@ -207,6 +228,7 @@ def test_each_process_has_the_folders_it_works_with():
         "model": {"MODELS_ROOT", "INDEX_ROOT"},
         "worker": {"MEDIA_ROOT", "DATASETS_ROOT", "ADAPTERS_ROOT"},
         "trainer": {"TRAINING_ROOT", "ADAPTERS_ROOT", "MODELS_ROOT"},
+        "restore": {"MEDIA_ROOT", "DATASETS_ROOT", "ADAPTERS_ROOT", "INDEX_ROOT", "MODELS_ROOT"},
     }
     for name in OWN:
         metrics = SERVICES[name]["environment"]["PROMETHEUS_MULTIPROC_DIR"]

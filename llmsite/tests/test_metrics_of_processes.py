@@ -105,6 +105,25 @@ def test_a_folder_that_cannot_be_written_stops_the_start_in_one_line(tmp_path):
     assert line.startswith("llmsite: PROMETHEUS_MULTIPROC_DIR")
 
 
+def test_an_empty_setting_is_none(tmp_path):
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": "", "PYTHONPATH": str(settings.BASE_DIR)}
+    command = [sys.executable, settings.BASE_DIR / "manage.py", "shell", "-v", "0", "-c", COUNTED]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stdout) == (0, "1.0\n"), ended.stderr
+    assert not list(tmp_path.glob("*.db"))
+
+
+COUNTED = """
+from prometheus_client import Gauge
+from llmsite.core.metrics import *
+from llmsite.core.shared_values import all_values
+Gauge("test_empty", "", multiprocess_mode="livesum").inc()
+[found] = [metric for metric in all_values() if metric.name == "test_empty"]
+print(found.samples[0].value)
+"""
+
+
 class TestOneProcess:
     @pytest.fixture
     def shared(self, folder, monkeypatch):

@@ -1,8 +1,10 @@
 """The worker: each task is run, by one worker at a time, and again where its worker died."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 from django_tasks.signals import task_finished
 from django_tasks_db.models import DBTaskResult
@@ -286,7 +288,48 @@ def test_rows_of_ended_tasks_are_forgotten_after_a_day(worker):
     assert {str(pk) for pk in DBTaskResult.objects.values_list("pk", flat=True)} == {new.id, waits.id}
 
 
-def test_chores_are_done_between_tasks_every_so_often(clock):
+@pytest.mark.django_db(transaction=True)
+def test_chores_are_done_while_a_task_runs_and_in_no_transaction_of_it(monkeypatch):
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    done, is_done = [], threading.Event()
+
+    def chore():
+        done.append((connection.in_atomic_block, threading.current_thread()))
+        if len(done) == 3:
+            is_done.set()
+        return 1 / (len(done) - 2)  # One that fails is done again.
+
+    def task():
+        done.clear()
+        with transaction.atomic():
+            is_done.wait(10)
+        worker.stop()
+
+    tasks.does["long"] = task
+    tasks.plain.enqueue("long")
+    worker = Worker(beats=False, chores=[(0.0, chore)])
+    worker.run()
+
+    assert is_done.is_set()
+    assert not any(in_transaction for in_transaction, _ in done)
+    assert threading.current_thread() not in {thread for _, thread in done}
+
+
+def test_a_chore_that_has_more_to_do_is_done_in_the_next_round(clock):
+    turns, done = [True, True, False], []
+
+    def chore():
+        done.append(clock.now)
+        return turns.pop(0)
+
+    worker = Worker(beats=False, clock=clock, chores=[(100.0, chore)])
+    for clock.now in (0.0, 1.0, 2.0, 3.0):
+        worker._do_chores()
+
+    assert done == [0.0, 1.0, 2.0]
+
+
+def test_chores_are_done_every_so_often(clock):
     done = []
     worker = Worker(beats=False, clock=clock, chores=[(100.0, lambda: done.append(clock.now))])
     for clock.now in (0.0, 50.0, 100.0, 150.0):

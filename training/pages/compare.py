@@ -6,9 +6,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from accounts.pages.operators import for_operators
 from training.models import Evaluation, Metric, TrainingRun
 from training.pages import numbers
-from training.pages.frame import for_operators, uuid_of
+from training.pages.frame import uuid_of
 from training.promotion import judged
 
 MOST = 5

@@ -15,13 +15,14 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.authentication import user_of
+from accounts.pages.operators import for_operators
 from llmsite.core.errors import DatasetDamaged, InvalidInput, SiteError, describe
 from training.datasets import access_dataset, delete_dataset, shown_rows, version_of
 from training.importing import columns_of, from_feedback, import_file, look_at
 from training.lineage import people_in
 from training.models import Dataset, DatasetVersion
 from training.pages.dataset_forms import FeedbackForm, FileForm
-from training.pages.frame import for_operators, uuid_of
+from training.pages.frame import uuid_of
 from training.reading import KINDS
 from training.versions import Imported
 

@@ -11,13 +11,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.authentication import user_of
+from accounts.pages.operators import for_operators
 from llmsite.core.errors import SiteError, describe
 from training import failures, gate, starting, trace
 from training.evaluation import failure_sentence, state_of
 from training.models import Evaluation, Metric, Promotion, PromotionStatus, RunStatus, TrainingRun
 from training.pages import numbers
 from training.pages.forms import EvaluateForm, PromoteForm
-from training.pages.frame import for_operators
 from training.progress import progress_of
 from training.promotion import adapter_of, converge
 from training.promotion_api import run_of

@@ -11,10 +11,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.authentication import user_of
+from accounts.pages.operators import for_operators
 from inference.models import Adapter, ChatModelConfig
 from training.models import RunStatus, TrainingRun
 from training.pages.forms import StartForm
-from training.pages.frame import for_operators, uuid_of
+from training.pages.frame import uuid_of
 from training.progress import progress_of
 
 SHOWN = 25

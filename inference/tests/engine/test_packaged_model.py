@@ -134,6 +134,7 @@ def test_what_is_imported_to_serve_it_is_no_torch(models_root, run_python):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_it_chooses_the_tokens_that_transformers_chooses(models_root):
     from inference.tests.engine.fidelity import measure
 

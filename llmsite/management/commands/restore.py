@@ -69,7 +69,8 @@ class Command(BaseCommand):
         rows, files = sum(restored.tables.values()), sum(restored.files.values())
         if options["json"]:
             told = {"tables": restored.tables, "files": restored.files, "erased_again": restored.erased}
-            self.stdout.write(json.dumps(told | {"missing": restored.missing, "problems": restored.problems}))
+            told |= {"was_empty": restored.was_empty, "missing": restored.missing}
+            self.stdout.write(json.dumps(told | {"problems": restored.problems}))
         else:
             self.stdout.write(
                 f"Restored {rows} rows and {files} files; {restored.erased} people were erased again. "
@@ -77,6 +78,12 @@ class Command(BaseCommand):
             )
             if restored.missing:
                 self.stdout.write(f"The backup lacks {len(restored.missing)} files, as its site did.")
+            if restored.was_empty:
+                self.stdout.write(
+                    "The site had no accounts, so nothing tells what was taken since the backup was made: "
+                    "rights, passwords, adapters, data sets and accepted feedback are those of the backup. "
+                    "Look through them."
+                )
         if restored.problems:
             raise CommandError("\n".join(restored.problems), returncode=UNFINISHED)
 

@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         hourly = (forget_ended_tasks, storage.sweep, ask_for_rebuild, ask_for_pruning, roller.trim)
-        chores = [(ROLL_UP_SECONDS, roller.roll_up), *((HOUR, chore) for chore in hourly)]
+        chores = [(ROLL_UP_SECONDS, roller.count_in_turns), *((HOUR, chore) for chore in hourly)]
         worker = Worker(chores=chores)
 
         def stop(number: int, frame: FrameType | None) -> None:

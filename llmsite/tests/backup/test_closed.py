@@ -149,3 +149,56 @@ def test_the_log_of_what_happened_is_not_taken_back(backup, alice):
     restore(backup, force=True)
     assert AuditEvent.objects.filter(pk=event.pk).exists()
     assert AuditEvent.objects.filter(kind=AuditKind.SITE_RESTORED).count() == 1
+
+
+def test_what_fails_after_the_rows_are_there_is_told_and_nobody_erased_comes_back(
+    backup, charlie, monkeypatch
+):
+    """The site is another one by then: no word that it is as it was."""
+    erase(charlie, actor=None)
+
+    def broken(*_args, **_options):
+        assert not User.objects.filter(username="charlie").exists(), "erased before all else"
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("llmsite.backup.files.documents.sweep", broken)
+    monkeypatch.setattr("llmsite.backup.restoring.answers", broken)
+    monkeypatch.setattr("llmsite.backup.restoring.Path.iterdir", broken)
+    with pytest.raises(CommandError) as failure:
+        call_command("restore", str(backup), "--force", verbosity=0)
+    assert failure.value.returncode == 3
+    assert "as it was" not in str(failure.value)
+    told = str(failure.value).splitlines()
+    for words in ("Files of MEDIA_ROOT", "Files of ADAPTERS_ROOT", "search indexes had", "not made yet"):
+        assert sum(words in line and "Permission denied" in line for line in told) == 1, words
+    assert not User.objects.filter(username="charlie").exists()
+
+
+def test_one_whose_files_cannot_be_removed_keeps_nobody_else_from_being_erased(
+    backup, alice, charlie, monkeypatch
+):
+    for user in (alice, charlie):
+        record(AuditKind.ERASED, subject=user)
+
+    def stuck(user, *, actor):
+        if user.username == "alice":
+            raise PermissionError(13, "Permission denied")
+        return erase(user, actor=actor)
+
+    monkeypatch.setattr(closed.erasure, "erase", stuck)
+    [problem] = restore(backup, force=True).problems
+    assert problem.startswith(f"{alice.pseudonym} is locked out, and not erased yet")
+    assert list(User.objects.filter(username__in=("alice", "charlie"))) == [alice]
+
+
+def test_an_erasing_again_that_breaks_is_told_with_what_to_do(backup, charlie, monkeypatch):
+    erase(charlie, actor=None)
+
+    def broken():
+        raise OSError("no disk")
+
+    monkeypatch.setattr(closed, "erase_again", broken)
+    with pytest.raises(CommandError, match=r"no disk.: run manage.py erase_user --unfinished") as failure:
+        call_command("restore", str(backup), "--force", verbosity=0)
+    assert failure.value.returncode == 3
+    assert list(unfinished().values_list("username", flat=True)) == ["charlie"]

@@ -123,6 +123,30 @@ def test_what_another_version_made_is_refused_at_its_first_member(backup, untouc
     untouched()
 
 
+def test_a_beginning_that_would_fill_the_memory(backup, untouched):
+    refused(
+        rewritten(backup, replaced("about.json", lambda content: content + b" " * (1 << 20))),
+        "Its about.json is larger than 1 MB",
+    )
+    untouched()
+
+
+def test_a_restore_that_fails_leaves_no_empty_folders(backup, folders, monkeypatch, settings):
+    """Into another, empty disk: whatever was made for the files goes with them."""
+    for name in ("MEDIA", "DATASETS", "ADAPTERS"):
+        setattr(settings, f"{name}_ROOT", folders / "new" / name.lower())
+    seen = []
+
+    def fail(_closed):
+        seen.extend(path for path in (folders / "new").rglob("*") if path.is_file())
+        raise IntegrityError("no more")
+
+    monkeypatch.setattr(restoring.closed, "close", fail)
+    refused(backup, "no more")
+    assert seen
+    assert not (folders / "new").exists()
+
+
 def test_two_backups_in_one(backup, untouched):
     refused(rewritten(backup, replaced("about.json", json_with(made_at="2001"))), "of two backups")
     untouched()

@@ -203,6 +203,13 @@ def test_the_audit_log_always_knows_who_was_erased(settings):
     assert gone.pk not in there
 
 
+def test_the_audit_log_says_for_good_who_opened_a_private_text_and_why():
+    kept = {event(kind).pk for kind in (AuditKind.PRIVATE_OPENED, AuditKind.CHAT_READ)}
+    event(AuditKind.SIGNED_IN)
+    assert prune() == {"audit": 1}
+    assert kept < set(AuditEvent.objects.values_list("pk", flat=True))
+
+
 def test_what_is_written_once_goes_to_nobody_else_and_is_never_changed():
     event(AuditKind.SIGNED_IN)
     with pytest.raises(DatabaseFailure):
