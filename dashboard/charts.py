@@ -233,8 +233,8 @@ class Charts(OverTime):
             kind="stack",
             unit=_("tokens read and written"),
             more=[
-                (_("Read"), [share.input_tokens for share in self._slots()], self.numbers.fixed),
-                (_("Written"), [share.output_tokens for share in self._slots()], self.numbers.fixed),
+                (_("Tokens in"), [share.input_tokens for share in self._slots()], self.numbers.fixed),
+                (_("Tokens out"), [share.output_tokens for share in self._slots()], self.numbers.fixed),
             ],
             note=_("Answers from the cache are not in it: no model worked on them."),
         )

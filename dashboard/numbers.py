@@ -45,8 +45,10 @@ class Numbers:
         return f"{self.fixed(milliseconds / 1000, 1 if milliseconds < 100_000 else 0)}\N{NO-BREAK SPACE}s"
 
     def change(self, now: float | None, before: float | None) -> str:
-        """By how much something has grown, as "+12 %"; empty where there is nothing to compare with."""
+        """How something has grown, as "+12 %" or "× 40"; empty where there is nothing to compare with."""
         if now is None or not before:
             return ""
+        if now >= 10 * before:
+            return f"×\N{NO-BREAK SPACE}{self.fixed(now / before)}"
         share = 100 * (now - before) / before
         return f"{'+' if share > 0 else ''}{self.fixed(share)}\N{NO-BREAK SPACE}%"

@@ -107,7 +107,7 @@ class Shares:
     def _table(self, names: Sequence[str], rows: Sequence[Row], *, has_errors: bool) -> Table:
         errors = [_("Errors")] if has_errors else []
         return Table(
-            [*names, _("Answers"), *errors, _("Read"), _("Written"), _("Cost"), _("Saved")],
+            [*names, _("Answers"), *errors, _("Tokens in"), _("Tokens out"), _("Cost"), _("Saved")],
             [self._texts(row, has_errors=has_errors) for row in rows],
             [_cells(row, has_errors=has_errors) for row in rows],
             [row.link for row in rows],

@@ -22,6 +22,8 @@ PIECES = ("One", " two", " three", " four", " five")
 ENDLESS = PIECES * 2000
 AT_ONCE = 24
 UNLIMITED = f"{10**9}/m"
+MOST_SECONDS = 120
+"""A call ends within seconds; a socket that is kept open would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,10 @@ async def ask_all(count: int, *, clients: list[httpx2.AsyncClient], standin: Sta
             "max_tokens": 100,
         }
         async with gate:
-            await KINDS[kind].ask(Asking(clients[number % len(clients)], standin, body))
+            try:
+                async with asyncio.timeout(MOST_SECONDS):
+                    await KINDS[kind].ask(Asking(clients[number % len(clients)], standin, body))
+            except TimeoutError as error:
+                raise AssertionError(f"{vendor}, {kind}: nobody told its end") from error
 
     await asyncio.gather(*map(one, range(count)))
