@@ -174,7 +174,7 @@ def bare_loop(folder: Path) -> int:
     chosen, weights = data["settings"], Path(data["model"])
     chat = ours.load_chat(weights)
     lines = (folder / "rows.jsonl").read_text().splitlines()
-    rows = encoded_all([json.loads(line) for line in lines], chat, limit=LENGTH)
+    rows = encoded_all([json.loads(line) for line in lines], chat)
     batches = ours.Rows(rows, chat.pad)
     model = ours.load_model(weights, "cpu")
     config = LoraConfig(
