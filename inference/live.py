@@ -106,9 +106,10 @@ class LiveAnswer:
         call["arguments"] += piece.arguments
 
     def stop(self, reason: SiteError | None = None) -> None:
-        """End the wait for the answer, now or as soon as it begins."""
-        if self._stop is None:
-            self._stop = Stopped(reason)
+        """End the wait for the answer, now or as soon as it begins. The first reason stays."""
+        if self._stop is not None:
+            return  # Cancelled once more, the task would take it for a cancellation from elsewhere.
+        self._stop = Stopped(reason)
         if self._waiting is not None:
             self._waiting.cancel()
 

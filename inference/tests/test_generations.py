@@ -64,6 +64,18 @@ async def test_a_stop_asked_for_in_another_process_is_seen_within_a_beat(alice, 
     assert scripted.calls[-1].outcome == "closed"
 
 
+async def test_a_reader_hears_of_the_end_though_the_door_and_the_beat_both_stop_the_answer(alice, models):
+    turn = await started(alice)
+
+    for _ in range(2):
+        live_answers.stop(turn.generation.pk)
+
+    async with asyncio.timeout(10):
+        events = [numbered.event async for numbered in generations.follow(turn.generation) if numbered]
+    assert (events[-1].type, events[-1].finish_reason) == ("finished", "cancelled")
+    assert (await ended(turn)).status == Status.STOPPED
+
+
 async def test_deleting_a_conversation_stops_its_answer(alice, models):
     await started(alice)
 
