@@ -5,6 +5,7 @@ import hashlib
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from accounts.audit import record
 from accounts.limits.addresses import client_address
@@ -12,7 +13,7 @@ from accounts.limits.buckets import Hit
 from accounts.limits.rate_limits import rate_limiter
 from accounts.models import User
 from accounts.models.audit import AuditKind
-from llmsite.core.errors import WrongCredentials
+from llmsite.core.errors import InvalidInput, WrongCredentials
 
 
 def check_password(username: str, password: str, request: HttpRequest) -> User:
@@ -43,6 +44,19 @@ def confirm_password(user: User, password: str) -> None:
     if not user.check_password(password):
         record(AuditKind.SIGN_IN_FAILED, subject=user)
         raise WrongCredentials
+
+
+def require_password(user: User, password: str) -> None:
+    """The same, for what is not to happen at a screen that somebody has left.
+
+    Raises InvalidInput for the field `password`, and RateLimited.
+    """
+    if not password:
+        raise InvalidInput(field="password", reason=_("Give your password once more."))
+    try:
+        confirm_password(user, password)
+    except WrongCredentials:
+        raise InvalidInput(field="password", reason=_("This is not your password.")) from None
 
 
 def _digest(username: str) -> str:

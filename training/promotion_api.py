@@ -10,8 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.authentication import HasScope, user_of
+from accounts.authentication import HasScope, credential_of, user_of
+from accounts.forms import PASSWORD_LENGTH
 from accounts.models import Scope
+from accounts.passwords import require_password
 from inference.models import ChatModelConfig
 from llmsite.core.errors import (
     EvaluationRefused,
@@ -105,6 +107,16 @@ class ModelNameSerializer(StrictSerializer):
     )
 
 
+class PromoteSerializer(ModelNameSerializer):
+    password = serializers.CharField(
+        required=False,
+        max_length=PASSWORD_LENGTH,
+        trim_whitespace=False,
+        write_only=True,
+        help_text="Yours once more, where you have signed in with it; a key needs none.",
+    )
+
+
 class PromotionSerializer(serializers.ModelSerializer[Promotion]):
     model = serializers.CharField(source="model.alias")
     adapter = serializers.CharField(
@@ -195,14 +207,17 @@ class PromoteView(TrainingView):
     @documented(
         "Put what a run has learned before users",
         tag=TAG_TRAINING,
-        takes=ModelNameSerializer,
+        takes=PromoteSerializer,
         example={"model": "smollm2-135m-instruct"},
         gives={202: PromotionSerializer},
         fails=(PromotionRefused, ModelNotFound),
     )
     def post(self, request: Request, pk: UUID) -> Response:
         """The model answers with it as soon as every engine process has loaded it."""
-        model = _model(ModelNameSerializer.read(request.data))
+        values = PromoteSerializer.read(request.data)
+        if credential_of(request).session is not None:
+            require_password(user_of(request), values.get("password", ""))
+        model = _model(values)
         made = promote(run_of(pk), user=user_of(request), model=model)
         return Response(PromotionSerializer(made).data, status=status.HTTP_202_ACCEPTED)
 

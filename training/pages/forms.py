@@ -5,7 +5,9 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from accounts.forms import CurrentPasswordField
 from accounts.models import User
+from accounts.passwords import require_password
 from inference.models import ChatModelConfig
 from llmsite.core.errors import SiteError, describe
 from training import gate, promotion
@@ -140,6 +142,9 @@ class PromoteForm(_Form):
         label=_("Everybody who asks this model gets the new answers."),
         error_messages={"required": _("Confirm that everybody gets the new answers.")},
     )
+    password = CurrentPasswordField(
+        label=_("Your password"), help_text=_("So that nobody else does this at a screen you have left.")
+    )
 
     def __init__(self, run: TrainingRun, data: Any = None) -> None:
         super().__init__(data, auto_id="promote_%s")
@@ -152,6 +157,7 @@ class PromoteForm(_Form):
         if not self.is_valid():
             return None
         try:
+            require_password(user, self.cleaned_data["password"])
             return promotion.promote(self._run, user=user, model=self.cleaned_data["model"])
         except SiteError as error:
             self.refuse(error)

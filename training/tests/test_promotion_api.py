@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Scope
 from accounts.roles import CURATOR, OPERATOR, set_roles
-from conftest import bearer
+from conftest import PASSWORD, bearer, cookies_of
 from inference.engine import base_model
 from inference.models import ChatModelConfig
 from training.models import Evaluation, Promotion
@@ -206,6 +206,18 @@ def test_a_run_is_promoted_and_rolled_back(client, operator, model):
     assert (shown["adapter"], shown["previous"], shown["run"]) == (None, adapter.name, None)
     assert (shown["status"], shown["is_rollback"]) == ("live", True)
     assert [row["status"] for row in get(client, "promotions").json()["results"]] == ["live", "replaced"]
+
+
+def test_who_has_signed_in_gives_the_password_once_more(operator, model):
+    run, _ = make_good_run(operator)
+    person = Client(headers={"Authorization": f"Bearer {cookies_of(operator).access}"})
+    path = f"runs/{run.pk}/promote"
+
+    assert error(post(person, path)) == (400, "invalid_value", "password")
+    assert error(post(person, path, password="a guess")) == (400, "invalid_value", "password")
+    assert not Promotion.objects.exists()
+
+    assert post(person, path, password=PASSWORD).status_code == 202
 
 
 @pytest.mark.parametrize(

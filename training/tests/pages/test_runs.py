@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.roles import CURATOR, OPERATOR, set_roles
-from conftest import sign_in_client
+from conftest import PASSWORD, sign_in_client
 from inference.engine import base_model
 from inference.models import ChatModelConfig
 from training.models import Evaluation, Metric, Promotion, RunStatus, TrainingRun
@@ -276,15 +276,22 @@ def test_an_evaluation_is_asked_for_with_its_thresholds(client, operator):
     assert "under way already" in text_of(again)
 
 
+def promoting(model, password=PASSWORD):
+    return {"model": model.alias, "confirmed": "on", "password": password}
+
+
 def test_a_run_is_promoted_by_a_confirmed_form(client, operator, model):
     run, adapter = make_good_run(operator)
 
     unconfirmed = client.post(f"/training/runs/{run.pk}/promote/", {"model": model.alias})
     assert unconfirmed.status_code == 400
     assert "Confirm that everybody" in text_of(unconfirmed)
+    left_screen = client.post(f"/training/runs/{run.pk}/promote/", promoting(model, "a guess"))
+    assert left_screen.status_code == 400
+    assert "This is not your password" in text_of(left_screen)
     assert not Promotion.objects.exists()
 
-    client.post(f"/training/runs/{run.pk}/promote/", {"model": model.alias, "confirmed": "on"})
+    client.post(f"/training/runs/{run.pk}/promote/", promoting(model))
     assert Promotion.objects.get().adapter == adapter
     Engine().says(adapter)
     converge()
@@ -296,7 +303,7 @@ def test_one_that_has_not_passed_is_refused_on_the_page(client, operator, model)
     run = make_run(operator)
     make_adapter(run)
 
-    answer = client.post(f"/training/runs/{run.pk}/promote/", {"model": model.alias, "confirmed": "on"})
+    answer = client.post(f"/training/runs/{run.pk}/promote/", promoting(model))
 
     assert answer.status_code == 400
     assert "no evaluation yet" in text_of(answer)
@@ -307,7 +314,7 @@ def test_one_that_has_not_passed_is_refused_on_the_page(client, operator, model)
 
 def test_a_model_is_rolled_back_where_its_history_stands(client, operator, model):
     run, adapter = make_good_run(operator)
-    client.post(f"/training/runs/{run.pk}/promote/", {"model": model.alias, "confirmed": "on"})
+    client.post(f"/training/runs/{run.pk}/promote/", promoting(model))
     assert f"{adapter.name} is being loaded" in text_of(client.get("/training/models/"))
     Engine().says(adapter)
     converge()
