@@ -18,7 +18,7 @@ from inference.models import Generation
 from inference.pipeline import answer, find_answer
 from inference.replay import replay
 from llmsite.core.background import run_apart, spawn
-from llmsite.core.errors import ServerRestarting, SiteError
+from llmsite.core.errors import Interrupted, ServerRestarting, SiteError
 
 log = structlog.get_logger("llmsite.generations")
 
@@ -67,6 +67,9 @@ async def _write(turn: Turn, log_of_answer: EventLog, opened: asyncio.Future[Sit
         log.exception("answer_crashed", generation=str(turn.generation.pk))
         fail(SiteError())
     finally:
+        # Somebody else may have cancelled this task; nobody is to wait for ever all the same.
+        if not log_of_answer.ended:
+            fail(Interrupted())
         event_logs.close(log_of_answer)
 
 

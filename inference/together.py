@@ -20,7 +20,7 @@ from inference.events import Delta, Event, Failed, Started, ToolCallPiece, is_la
 from inference.pipeline import Completion, complete, stream
 from inference.providers.base import ChatMessage, ToolCall
 from llmsite.core.background import spawn
-from llmsite.core.errors import NotSignedIn, SiteError
+from llmsite.core.errors import Interrupted, NotSignedIn, SiteError
 from llmsite.core.event_stream import EventStream
 from llmsite.core.logs import request_id
 from llmsite.core.outlet import Outlet
@@ -156,6 +156,10 @@ class SideBySide:
             await stream(ask, lambda event: self._put(Told(choice, event)))
         except Exception as error:
             self._put(error)
+        except asyncio.CancelledError:
+            if not self._over:  # Not by us: who waits for this choice has to hear of it.
+                self._put(Interrupted())
+            raise
 
     def _put(self, arrived: Told | Exception) -> None:
         if self._is_taken_at_once(arrived):

@@ -80,6 +80,7 @@ TEMPLATES = [
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
+            "libraries": {"moments": "llmsite.core.moments"},
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.template.context_processors.i18n",
@@ -344,7 +345,7 @@ RETENTION_TRAINING_METRICS_DAYS = env.whole("RETENTION_TRAINING_METRICS_DAYS", 0
 RETENTION_LEDGER_DAYS = env.whole("RETENTION_LEDGER_DAYS", 0)
 RETENTION_AUDIT_DAYS = env.whole("RETENTION_AUDIT_DAYS", 0)
 RETENTION_ADMIN_LOG_DAYS = env.whole("RETENTION_ADMIN_LOG_DAYS", 0)
-RETENTION_TASKS_DAYS = env.whole("RETENTION_TASKS_DAYS", 1, least=1)
+RETENTION_TASKS_DAYS = env.whole("RETENTION_TASKS_DAYS", 1)
 
 # --- Language, files, logs -----------------------------------------------------------------------
 
@@ -352,6 +353,7 @@ LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("es", _("Spanish"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
+FORMAT_MODULE_PATH = "llmsite.formats"
 USE_TZ = True
 TIME_ZONE = "UTC"
 

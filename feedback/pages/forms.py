@@ -45,6 +45,18 @@ class CollectionField(forms.ModelChoiceField):
         return str(collection.name)
 
 
+class ScopeSelect(forms.RadioSelect):
+    """Scopes of which some may be out of reach."""
+
+    closed: frozenset[str] = frozenset()
+
+    def create_option(self, name: str, value: Any, *args: Any, **values: Any) -> dict[str, Any]:
+        option = super().create_option(name, value, *args, **values)
+        if str(value) in self.closed:
+            option["attrs"]["disabled"] = True
+        return option
+
+
 class ReviewForm(forms.Form):
     """What `curator` makes of `feedback`."""
 
@@ -61,7 +73,7 @@ class ReviewForm(forms.Form):
         help_text=_("A word of your own to find it by, if you like."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "maxlength": LABEL_LENGTH, "data-key": "l"}),
     )
-    scope = forms.ChoiceField(label=_("Who is told this answer"), required=False, widget=forms.RadioSelect)
+    scope = forms.ChoiceField(label=_("Who is told this answer"), required=False, widget=ScopeSelect)
     collection = CollectionField(label=_("Collection"), queryset=Collection.objects.none(), required=False)
     confirmed_impersonal = forms.BooleanField(
         label=_("Neither the question nor the answer holds anything personal"),
@@ -86,6 +98,14 @@ class ReviewForm(forms.Form):
             (Scope.COLLECTION, _("Everybody who asks a collection")),
             (Scope.SITE, _("Everybody")),
         ]
+        if not collections.exists():
+            self._close_collections()
+
+    def _close_collections(self) -> None:
+        scope = self.fields["scope"]
+        scope.widget.closed = frozenset({Scope.COLLECTION.value})
+        scope.help_text = _("There is no collection that you may read, so none can be chosen.")
+        self.fields["collection"].disabled = True
 
     def clean_answer(self) -> str:
         answer: str = self.cleaned_data["answer"].replace("\r\n", "\n")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from inference.context import ANSWER_SHARE, REPLY_TOKENS, most_tokens
 from inference.grounding.grounds import Source
 from inference.grounding.prompt import question_at, quotation, with_passages
+from inference.grounding.words import content_words, sentences, share_found
 from inference.providers.base import ChatMessage, estimate_tokens
 from inference.question import Question
 from llmsite.core.errors import ContextLengthExceeded, ProviderFailure
@@ -17,7 +18,7 @@ LEAST_TOKENS = 40
 
 
 async def that_fit(question: Question, sources: Sequence[Source]) -> tuple[Source, ...]:
-    """The first of `sources` for which there is room; of the very first, if need be, its beginning.
+    """The first of `sources` for which there is room; of the very first, if need be, its best part.
 
     The question and the system prompt keep their room, and the answer up to a quarter of the window; older
     turns make way. The passages take another quarter at most. Raises ContextLengthExceeded where there is
@@ -36,10 +37,10 @@ async def that_fit(question: Question, sources: Sequence[Source]) -> tuple[Sourc
     left = min(room - sum(counts[: len(frame)]), max(window // PASSAGE_SHARE, LEAST_TOKENS))
     if fitting := _first(sources, counts[len(frame) :], left):
         return fitting
-    beginning = _beginning(sources[0], counts[len(frame)], left)
-    if beginning is None:
+    if left < LEAST_TOKENS:
         raise ContextLengthExceeded(tokens=window - left + LEAST_TOKENS, limit=window)
-    return (beginning,)
+    length = len(sources[0].text) * left * 4 // (counts[len(frame)] * 5)  # with some tokens to spare
+    return (_best_part(sources[0], length, turns[question_at(turns)].content),)
 
 
 def _without_older(turns: Sequence[ChatMessage]) -> list[ChatMessage]:
@@ -67,10 +68,21 @@ def _first(sources: Sequence[Source], counts: Sequence[int], left: int) -> tuple
     return tuple(kept)
 
 
-def _beginning(source: Source, count: int, left: int) -> Source | None:
-    """As much of a passage of `count` tokens as `left` tokens hold, with some to spare."""
-    if left < LEAST_TOKENS:
-        return None
-    length = len(source.text) * left * 4 // (count * 5)
-    text = source.text[:length].rsplit(" ", 1)[0]
-    return replace(source, text=text, end=source.start + len(text))
+def _best_part(source: Source, length: int, asked: str) -> Source:
+    """At most `length` characters of a passage: from where they have most of the words of `asked`."""
+    text, wanted = source.text, content_words(asked)
+    begin = max(_begins(text), key=lambda at: share_found(wanted, text[at : at + length]))
+    part = text[begin : begin + length]
+    if begin + length < len(text):
+        part = part.rsplit(" ", 1)[0]
+    start = source.start + begin
+    return replace(source, text=part, start=start, end=start + len(part))
+
+
+def _begins(text: str) -> list[int]:
+    """Where the sentences of `text` begin."""
+    begins, end = [0], 0
+    for sentence in sentences(text):
+        begins.append(text.index(sentence, end))
+        end = begins[-1] + len(sentence)
+    return begins

@@ -76,6 +76,23 @@ async def test_a_reader_hears_of_the_end_though_the_door_and_the_beat_both_stop_
     assert (await ended(turn)).status == Status.STOPPED
 
 
+@pytest.mark.parametrize("is_stopped_too", [False, True])
+async def test_a_reader_hears_of_the_end_of_an_answer_that_somebody_else_cancels(
+    is_stopped_too, alice, models
+):
+    """As a library may do with the task that it runs in; nobody is to wait for ever."""
+    turn = await started(alice)
+
+    live_answers._answers[turn.generation.pk]._waiting.cancel()
+    if is_stopped_too:
+        live_answers.stop(turn.generation.pk)
+
+    async with asyncio.timeout(10):
+        events = [numbered.event async for numbered in generations.follow(turn.generation) if numbered]
+    assert (events[-1].type, events[-1].code) == ("error", "interrupted")
+    assert (await ended(turn)).status == Status.STOPPED
+
+
 async def test_deleting_a_conversation_stops_its_answer(alice, models):
     await started(alice)
 

@@ -82,8 +82,7 @@ def chat(provider: str, base_url: str, request: Any) -> Opened:
         return _NONE
     wanted = {name: getattr(request, field) for field, name in _REQUEST_PARAMETERS.items()}
     given = {name: value for name, value in wanted.items() if value is not None}
-    if request.stop:
-        given["gen_ai.request.stop_sequences"] = list(request.stop)
+    # The stop strings have a name as well, but they are words of a user.
     return _gen_ai(
         "chat", request.model, provider, {"gen_ai.request.stream": True, **given, **_server(base_url)}
     )

@@ -8,6 +8,7 @@ A task runs more than once where its worker dies, so it has to be one that goes 
 `checkpoint` between its pieces, and may raise `TryLater` where something it needs is away, or `TurnOver`.
 """
 
+import asyncio
 import threading
 import time
 import traceback
@@ -157,9 +158,14 @@ def standstill() -> str | None:
 
 
 def forget_ended_tasks() -> int:
-    """Delete the rows of tasks that ended longer than RETENTION_TASKS_DAYS ago."""
-    before = timezone.now() - timedelta(days=settings.RETENTION_TASKS_DAYS)
-    return DBTaskResult.objects.finished().filter(finished_at__lt=before).delete()[0]
+    """Delete the rows of tasks that ended longer than RETENTION_TASKS_DAYS ago; with 0 none. How many."""
+    if not settings.RETENTION_TASKS_DAYS:
+        return 0
+    return ended_tasks(timezone.now() - timedelta(days=settings.RETENTION_TASKS_DAYS)).delete()[0]
+
+
+def ended_tasks(before: datetime) -> QuerySet[DBTaskResult]:
+    return DBTaskResult.objects.finished().filter(finished_at__lt=before)
 
 
 def retry(row: DBTaskResult) -> bool:
@@ -305,13 +311,13 @@ class Worker:
         log.warning("task_failed", task=row.task_path, error=type(error).__name__, trace=_frames(error))
         return _try_again(run, error) if len(row.worker_ids) < MOST_TRIES else _fail(run.own(), row, error)
 
-    def _outcome(self, run: _Run) -> tuple[Any, Exception | None]:
-        """What the task returned, or what it raised."""
+    def _outcome(self, run: _Run) -> tuple[Any, BaseException | None]:
+        """What the task returned, or what it raised, be it the end of a loop or a thread of its own."""
         token = _current.set(run)
         try:
             with Beats(run.beat, seconds=BEAT_SECONDS) if self._beats else nullcontext():
                 return _call(run.row), None
-        except Exception as error:
+        except (Exception, asyncio.CancelledError, SystemExit, GeneratorExit) as error:
             return None, error
         finally:
             _current.reset(token)
@@ -365,13 +371,13 @@ def _give_back(run: _Run, error: _GivenBack | TryLater | TurnOver) -> Ended:
     return Ended(run.row.pk, "given back")
 
 
-def _try_again(run: _Run, error: Exception) -> Ended:
+def _try_again(run: _Run, error: BaseException) -> Ended:
     due = timezone.now() + timedelta(seconds=BACK_OFF_SECONDS[len(run.row.worker_ids) - 1])
     run.own().update(status=TaskResultStatus.READY, run_after=due)
     return Ended(run.row.pk, "again", type(error).__name__)
 
 
-def _fail(rows: QuerySet[DBTaskResult], row: DBTaskResult, error: Exception) -> Ended:
+def _fail(rows: QuerySet[DBTaskResult], row: DBTaskResult, error: BaseException) -> Ended:
     # No message: it may quote what the task was working on.
     values = {
         "status": TaskResultStatus.FAILED,
@@ -390,5 +396,5 @@ def _end(rows: QuerySet[DBTaskResult], row: DBTaskResult, values: dict[str, Any]
     return ended
 
 
-def _frames(error: Exception) -> str:
+def _frames(error: BaseException) -> str:
     return "".join(traceback.format_tb(error.__traceback__))

@@ -154,12 +154,13 @@ class _Source:
             return self._told
         task = self._reading
         # A task of a loop that has ended is nobody's.
-        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
             # Apart from the request, which may be over before.
             task = self._reading = spawn(self._read_all())
         done, _ = await asyncio.wait([task], timeout=MOST_SECONDS)
         if not done:
             return None
+        self._reading = None
         if (error := task.exception()) is not None:
             log.warning("gauge_not_read", source=self.name, error=type(error).__name__)
             return None

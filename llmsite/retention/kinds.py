@@ -24,6 +24,7 @@ from embeddings.models import Document, DocumentVersion
 from feedback.models import Feedback, ReviewStatus
 from inference.models import Adapter, Conversation, Generation
 from inference.models.generations import RUNNING
+from llmsite.core.worker import ended_tasks
 from training.models import ENDED, DatasetRow, Metric, Promotion, PromotionStatus
 
 Rows = QuerySet[Any]
@@ -207,3 +208,13 @@ KINDS: tuple[Kind, ...] = (
         _delete,
     ),
 )
+
+TASKS = Kind(
+    "tasks",
+    "RETENTION_TASKS_DAYS",
+    _("Tasks that have ended"),
+    "finished_at",
+    ended_tasks,
+    _delete,
+)
+"""Not among the others: they hold nobody's data, and the worker removes them itself, without an event."""

@@ -12,5 +12,9 @@ from llmsite.retention.pruning import preview
 @for_operators
 def overview(request: HttpRequest) -> HttpResponse:
     found = preview()
-    context = {"section": "retention", "kinds": found, "is_on": any(due.kind.days for due in found)}
+    context = {
+        "section": "retention",
+        "limited": [due for due in found if due.kind.days],
+        "kept": [due.kind.label for due in found if not due.kind.days],
+    }
     return render(request, "retention.html", context)

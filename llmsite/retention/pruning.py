@@ -16,7 +16,7 @@ from django_tasks_db.models import DBTaskResult
 from accounts.audit import record
 from accounts.models.audit import AuditKind
 from llmsite.core.worker import checkpoint
-from llmsite.retention.kinds import KINDS, Kind
+from llmsite.retention.kinds import KINDS, TASKS, Kind
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Due:
 
 def preview() -> list[Due]:
     """What a run would do, of all kinds; of one that is kept for ever nothing is due."""
-    return [_due(kind) for kind in KINDS]
+    return [_due(kind) for kind in (*KINDS, TASKS)]
 
 
 def prune(*, pause: Callable[[], object] = lambda: None) -> dict[str, int]:

@@ -1,9 +1,12 @@
 """The log: one line a request, one id on all of its way, no more of a prompt than allowed, and plain text."""
 
+import atexit
 import json
 import logging
 import logging.config
 import sys
+import threading
+from io import StringIO
 
 import pytest
 import structlog
@@ -225,3 +228,54 @@ class TestPlainText:
         [line] = Busy.written
         assert not set(line) & {"\r", "\n", "\x1b", "\x07"}
         assert json.loads(line)["route"] == self.HOSTILE
+
+
+class TestGatheredLines:
+    @pytest.fixture
+    def gathering(self, monkeypatch):
+        """A handler whose own thread writes nothing, and what was written."""
+        monkeypatch.setattr(logs.GatheredLines, "SECONDS", 1000)
+        monkeypatch.setattr(logs.GatheredLines, "active", None)
+        handler = logs.GatheredLines()
+        handler.setStream(StringIO())
+        yield handler
+        handler.close()
+        atexit.unregister(handler.flush)
+
+    @staticmethod
+    def record(text, level=logging.INFO):
+        return logging.getLogger("test").makeRecord("test", level, __file__, 1, text, (), None)
+
+    def test_a_warning_takes_with_it_what_waits(self, gathering):
+        gathering.handle(self.record("first"))
+        assert gathering.stream.getvalue() == ""
+
+        gathering.handle(self.record("second", logging.WARNING))
+        assert gathering.stream.getvalue() == "first\nsecond\n"
+
+    def test_lines_keep_their_order_where_two_write_at_once(self, gathering):
+        begun, go_on, written = threading.Event(), threading.Event(), []
+
+        class Slow:
+            def write(self, text):
+                if not begun.is_set():
+                    begun.set()
+                    go_on.wait(10)
+                written.append(text)
+
+            def flush(self):
+                pass
+
+        gathering.setStream(Slow())
+        gathering.add("first")
+        other = threading.Thread(target=gathering.flush)
+        other.start()
+        begun.wait(10)
+        last = threading.Thread(target=gathering.handle, args=[self.record("second", logging.WARNING)])
+        last.start()
+        last.join(0.1)
+        go_on.set()
+        other.join()
+        last.join()
+
+        assert "".join(written) == "first\nsecond\n"

@@ -1,6 +1,8 @@
 """The site's numbers: what `GET /metrics` and `GET /api/metrics` tell, and whom."""
 
+import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -292,8 +294,6 @@ class TestHowThingsStand:
         assert ("llmsite_model_up",) in told
 
     async def test_what_takes_too_long_is_left_out_and_not_begun_twice(self, monkeypatch):
-        import asyncio
-
         begun, go_on = [], asyncio.Event()
 
         async def slow():
@@ -310,6 +310,25 @@ class TestHowThingsStand:
         monkeypatch.setattr(gauges, "MOST_SECONDS", 5)
         assert await source.tell() == []
         assert begun == [1]
+
+    async def test_what_took_too_long_is_told_at_the_next_scrape_however_late_that_is(self, monkeypatch):
+        """Prometheus scrapes less often than a reading is kept."""
+        now, told = [0.0], gauges.gauge("x", "x", [], [((), 1)])
+
+        async def slow():
+            await asyncio.sleep(0.05)
+            return [told]
+
+        monkeypatch.setattr(gauges, "MOST_SECONDS", 0.02)
+        monkeypatch.setattr(gauges, "time", SimpleNamespace(monotonic=lambda: now[0]))
+        source = gauges._Source("slow", slow, 5.0)
+        assert await source.tell() is None
+        await source._reading
+
+        now[0] += 15
+        assert await source.tell() == [told]
+        now[0] += 15
+        assert await source.tell() is None, "it is read anew"
 
     def test_it_takes_few_queries_and_then_none_for_a_while(self, client, monkeypatch, alice):
         add_document(make_collection(alice), "one")

@@ -294,6 +294,25 @@ async def test_a_body_that_comes_on_may_take_longer(hurried, monkeypatch):
         writer.close()
 
 
+async def test_a_body_that_we_do_not_read_may_stand_still(hurried):
+    """An application that is slow makes the client wait: that is not the client's doing."""
+    go_on, app = asyncio.Event(), Reader()
+
+    async def slow(scope, receive, send):
+        await go_on.wait()
+        await app(scope, receive, send)
+
+    body = b"x" * 1_000_000
+    async with served(slow) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await asyncio.sleep(1)  # More than two looks at the body.
+        go_on.set()
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        assert app.bodies == [len(body)]
+        writer.close()
+
+
 async def test_a_request_that_is_whole_may_be_answered_late(hurried):
     """The time of the answer is not the client's; nor is that of a WebSocket."""
     app = Chatterbox()

@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import uvicorn
 from django.conf import settings
+
+from llmsite.management.commands import serve_web
 
 HEAVY = (
     "torch",
@@ -58,3 +61,15 @@ def test_the_web_process_starts_light_and_calls_nobody():
     assert not set(HEAVY) & set(started["modules"])
     assert started["reached"] == []
     assert started["kilobytes"] < 150_000
+
+
+async def test_a_process_ends_though_what_it_had_to_do_before_fails(monkeypatch):
+    async def fail(_seconds):
+        raise RuntimeError
+
+    monkeypatch.setattr(serve_web, "drain", fail)
+    server = serve_web._Server(uvicorn.Config("unused:app"), drain_seconds=1)
+
+    await server._drain()
+
+    assert server.should_exit

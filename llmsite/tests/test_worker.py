@@ -1,10 +1,11 @@
 """The worker: each task is run, by one worker at a time, and again where its worker died."""
 
+import asyncio
 import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from django_tasks.signals import task_finished
 from django_tasks_db.models import DBTaskResult
@@ -16,6 +17,7 @@ from llmsite.core.worker import (
     TryLater,
     TurnOver,
     Worker,
+    call_off,
     forget_ended_tasks,
     is_last_try,
     standstill,
@@ -201,6 +203,44 @@ def test_a_task_that_has_had_its_turn_goes_on_behind_those_that_wait(worker):
     assert len(row_of(result).worker_ids) == 1, "a turn is no try"
 
 
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, SystemExit, GeneratorExit])
+def test_what_ends_a_loop_or_a_thread_within_a_task_does_not_end_the_worker(worker, kind):
+    def leave():
+        raise kind
+
+    result = tasks.plain.enqueue("one")
+    tasks.does["one"] = leave
+
+    assert worker.run_next().how == "again"
+    assert row_of(result).status == "READY"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_that_fails_is_followed_by_another(monkeypatch):
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    tasks.plain.enqueue("one")
+    worker = Worker(beats=False)
+    tasks.does["one"] = worker.stop
+
+    def fail_once():
+        monkeypatch.undo()
+        raise OperationalError
+
+    monkeypatch.setattr(worker, "reap", fail_once)
+    worker.run()
+
+    assert tasks.calls == ["one"]
+
+
+def test_a_task_that_has_ended_is_not_called_off(worker):
+    result = tasks.plain.enqueue("one")
+    row = row_of(result)
+    worker.run_next()
+
+    assert not call_off(row)
+    assert row_of(result).status == "SUCCESSFUL"
+
+
 class TestADeadWorker:
     def test_its_task_is_run_again_when_it_was_silent_long_enough(self, worker, clock):
         result = tasks.plain.enqueue("one")
@@ -225,6 +265,13 @@ class TestADeadWorker:
 
         assert not run.is_lost
         assert worker.reap() == 0
+
+    def test_one_that_beats_at_the_last_moment_keeps_it_too(self, worker):
+        silent = claimed_by_another(tasks.plain.enqueue("one"))
+        module._Run(silent, is_stopping=lambda: False).beat()
+
+        assert not worker._take(silent)
+        assert DBTaskResult.objects.get().status == "RUNNING"
 
     def test_it_ends_nothing_when_it_comes_back(self, worker, clock):
         result = tasks.plain.enqueue("one")
@@ -327,6 +374,17 @@ def test_a_chore_that_has_more_to_do_is_done_in_the_next_round(clock):
         worker._do_chores()
 
     assert done == [0.0, 1.0, 2.0]
+
+
+def test_a_chore_that_fails_keeps_no_other_from_its_turn(clock):
+    done = []
+
+    def fail():
+        raise OperationalError
+
+    Worker(beats=False, clock=clock, chores=[(1.0, fail), (1.0, lambda: done.append("other"))])._do_chores()
+
+    assert done == ["other"]
 
 
 def test_chores_are_done_every_so_often(clock):

@@ -1,12 +1,4 @@
-// The account pages: times in the reader's own zone, and copying a new key.
-
-function showLocalTimes() {
-  const format = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
-  for (const element of document.querySelectorAll("time[datetime]")) {
-    element.title = element.textContent;
-    element.textContent = format.format(new Date(element.dateTime));
-  }
-}
+// The account pages: copying a new key.
 
 async function copy(button) {
   const source = document.getElementById(button.dataset.copy);
@@ -33,6 +25,5 @@ function leaveNoFormBehind() {
   if (document.querySelector("[data-shown-once]")) history.replaceState(null, "", location.href);
 }
 
-showLocalTimes();
 setUpCopying();
 leaveNoFormBehind();

@@ -1,4 +1,7 @@
-// What every page has: the choice of colours, the drawer on narrow screens, menus that close.
+// What every page has: the choice of colours, the drawer on narrow screens, menus that close,
+// times in the reader's zone.
+
+import { showTimes } from "./times.js";
 
 const root = document.documentElement;
 
@@ -78,3 +81,4 @@ function setUpDrawer() {
 setUpTheme();
 setUpMenus();
 setUpDrawer();
+showTimes();

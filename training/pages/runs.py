@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.authentication import user_of
 from accounts.pages.operators import for_operators
 from inference.models import Adapter, ChatModelConfig
+from training.failures import sentence
 from training.models import RunStatus, TrainingRun
 from training.pages.forms import StartForm
 from training.pages.frame import uuid_of
@@ -73,6 +74,7 @@ def _lines(runs: list[TrainingRun]) -> list[dict[str, Any]]:
         {
             "run": run,
             "progress": progress_of(run),
+            "failure": sentence(run.error_code, run.error_data),
             "models": models.get(adapters[run.pk].name, []) if run.pk in adapters else [],
         }
         for run in runs

@@ -1,5 +1,6 @@
 """One feedback as a curator reads and decides it, without its script."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -185,6 +186,24 @@ def test_a_correction_is_accepted_for_its_author_and_the_curator_goes_on(page, a
     text = text_of(read(page, feedback))
     for told in ("Canberra.\nNot Sydney.", "geography", "verified answer", "preference pair", "carla"):
         assert told in text
+
+
+def test_who_may_read_no_collection_cannot_choose_one_and_is_told_why(page, alice, curator, feedback):
+    Collection.objects.create(owner=alice, name="Hers")
+    Feedback.objects.update(claimed_by=curator, claimed_at=timezone.now())
+
+    text = text_of(read(page, feedback))
+    assert re.search(r'<input[^>]*value="collection"[^>]* disabled', text)
+    assert "There is no collection that you may read" in text
+    assert re.search(r'<select[^>]*name="collection"[^>]* disabled', text)
+    assert send(page, feedback, "accept", scope="collection").status_code == 400
+    assert not VerifiedAnswer.objects.exists()
+
+    Collection.objects.create(owner=curator, name="Cities")
+    text = text_of(read(page, feedback))
+    assert not re.search(r'<input[^>]*value="collection"[^>]* disabled', text)
+    assert "There is no collection that you may read" not in text
+    assert not re.search(r'<select[^>]*name="collection"[^>]* disabled', text)
 
 
 @pytest.mark.parametrize("scope", ["collection", "site"])

@@ -70,3 +70,14 @@ async def test_none_is_an_error_that_says_so():
 async def test_a_small_window_is_not_filled_with_passages():
     """Room is there for many more: a quarter of it is theirs."""
     assert len(await that_fit(question(2048), [*sources(5), *sources(5)])) == 4
+
+
+async def test_of_the_first_the_part_that_has_most_of_the_question():
+    text = f"{WORDS}stands here. The ferry of Puerto Grajo sails at noon. {WORDS}."
+    one = replace(source(text), start=7, end=7 + len(text))
+
+    [kept] = await that_fit(question(200, prompt="When does the ferry of Puerto Grajo sail?"), [one])
+
+    assert kept.text.startswith("The ferry of Puerto Grajo sails at noon.")
+    assert len(kept.text) < len(text)
+    assert text[kept.start - 7 : kept.end - 7] == kept.text

@@ -7,12 +7,16 @@ from urllib.parse import urlsplit
 import pytest
 from asgiref.sync import sync_to_async
 
+from accounts.credentials import Credential
 from conftest import bearer
+from inference import together
+from inference.ask import Ask
 from inference.models import ChatModelConfig, Generation, Status
 from inference.tests.serving import serving
 from inference.tests.standin import Answer
 from inference.tests.v1.calling import CHAT, MESSAGES
 from inference.tests.waiting import until
+from llmsite.core.errors import Interrupted
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled", "vendors")]
 
@@ -34,6 +38,19 @@ async def connect(url, user, path, body):
         + content
     )
     return reader, writer
+
+
+async def test_a_choice_that_somebody_else_cancels_ends_the_wait_for_it(alice, monkeypatch):
+    async def cancelled(ask, tell):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(together, "stream", cancelled)
+    credential = Credential(user=alice)
+    answers = together.SideBySide([Ask(user=alice, door="test", prompt="Go on")], credential)
+
+    with pytest.raises(Interrupted):
+        async with asyncio.timeout(10):
+            await answers.begin()
 
 
 def names_of(tasks):

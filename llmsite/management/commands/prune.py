@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from llmsite.core.worker import forget_ended_tasks
 from llmsite.retention.pruning import Due, preview, prune
 
 
@@ -24,6 +25,8 @@ class Command(BaseCommand):
             self._preview(preview(), **options)
             return
         removed = prune()
+        if tasks := forget_ended_tasks():
+            removed["tasks"] = tasks
         if options["json"]:
             self.stdout.write(json.dumps({"removed": removed}))
         else:

@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -15,6 +16,8 @@ from django.core.management.base import BaseCommand, CommandError
 from inference.generations import drain
 from llmsite.core.background import spawn
 from llmsite.protocols import KERNEL_BUFFER_BYTES, ImpatientHttpProtocol, ImpatientWebSocketProtocol
+
+log = structlog.get_logger("llmsite.web")
 
 DRAIN_SECONDS = 25.0
 CLOSE_SECONDS = 4
@@ -82,8 +85,12 @@ class _Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(lambda: spawn(self._drain()))
 
     async def _drain(self) -> None:
-        await drain(self._drain_seconds)
-        self.should_exit = True
+        try:
+            await drain(self._drain_seconds)
+        except Exception:
+            log.exception("drain_failed")
+        finally:
+            self.should_exit = True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -68,6 +68,20 @@ async def test_the_first_page_draws_its_charts(visit, rows):
     assert len(admin.site._registry) == await visitor.page.locator(".groups tr[class^=model-]").count()
 
 
+@pytest.mark.parametrize("language", ["en", "es"])
+async def test_every_column_of_a_list_is_in_sight_on_a_usual_screen(visit, rows, language):
+    usual = {"model_alias": "smollm2-135m-instruct", "input_tokens": 12_345, "output_tokens": 1234}
+    await Generation.objects.aupdate(latency_ms=17_702, status="finished", error_code="", **usual)
+    await User.objects.filter(username=HOSTILE).aupdate(username="somebody-12")
+    visitor = await visit(viewport={"width": 1280, "height": 800}, locale=language)
+    for name in ("inference_generation", "inference_chatmodelconfig", "accounts_user"):
+        await visitor.open(reverse(f"admin:{name}_changelist"))
+        cut_off = (
+            "document.querySelector('.results').scrollWidth - document.querySelector('.results').clientWidth"
+        )
+        assert await visitor.page.evaluate(cut_off) <= 0, name
+
+
 async def test_the_widgets_work_without_script_or_style_in_the_page(visit, rows):
     """Django's own: a search in a field, the bar at the side, the choice of colours."""
     visitor = await visit()

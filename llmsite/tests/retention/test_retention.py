@@ -27,8 +27,8 @@ from feedback.models import Feedback
 from inference.models import Conversation, Generation, Message, VerifiedAnswer
 from llmsite.core.worker import Worker
 from llmsite.retention import pruning
-from llmsite.retention.kinds import KINDS
-from llmsite.retention.pruning import ask_for_pruning, preview, prune
+from llmsite.retention.kinds import KINDS, TASKS
+from llmsite.retention.pruning import ask_for_pruning, preview, prune, prune_now
 from training.models import DatasetRow, Metric
 from training.tests.making import make_adapter, make_run, make_version
 
@@ -97,7 +97,7 @@ def test_by_default_nothing_goes(alice, settings):
         setattr(settings, kind.setting, 0)
     conversation(alice)
     assert prune() == {}
-    assert [due.rows for due in preview()] == [0] * len(KINDS)
+    assert [due.rows for due in preview()] == [0] * (len(KINDS) + 1)
     ask_for_pruning()
     assert not DBTaskResult.objects.exists()
 
@@ -330,6 +330,41 @@ def test_the_preview_says_what_a_run_does_and_does_nothing(alice):
     assert json.loads(out.getvalue()) == {"removed": {"conversations": 2}}
 
 
+def test_tasks_are_in_the_preview_and_go_as_it_says(settings):
+    settings.RETENTION_TASKS_DAYS = 1
+    prune_now.enqueue()
+    two_days_ago = timezone.now() - timedelta(days=2)
+    DBTaskResult.objects.update(status="SUCCESSFUL", finished_at=two_days_ago)
+    out = io.StringIO()
+    call_command("prune", "--dry-run", stdout=out)
+    assert f"tasks             1 older than 1 days, the oldest of {two_days_ago:%Y-%m-%d}" in out.getvalue()
+    assert out.getvalue().count("\n") == len(KINDS) + 1
+
+    settings.RETENTION_TASKS_DAYS = 0
+    out = io.StringIO()
+    call_command("prune", "--dry-run", stdout=out)
+    assert "tasks             kept for ever (RETENTION_TASKS_DAYS)" in out.getvalue()
+    call_command("prune", stdout=out)
+    assert DBTaskResult.objects.count() == 1
+
+    settings.RETENTION_TASKS_DAYS = 1
+    out = io.StringIO()
+    call_command("prune", "--json", stdout=out)
+    assert json.loads(out.getvalue()) == {"removed": {"tasks": 1}}
+    assert not AuditEvent.objects.filter(kind=AuditKind.DATA_PRUNED).exists()
+
+
+def test_where_all_is_kept_the_page_says_it_once(staff, settings):
+    for kind in (*KINDS, TASKS):
+        setattr(settings, kind.setting, 0)
+    client = Client()
+    sign_in_client(client, staff)
+    page = client.get("/retention/").content.decode()
+    assert page.count("for ever") == 1
+    assert "Everything is kept for ever." in page
+    assert "<table" not in page
+
+
 def test_operators_see_it_on_a_page_and_others_do_not(alice, staff, settings):
     settings.RETENTION_AUDIT_DAYS = 0
     conversation(alice)
@@ -342,8 +377,9 @@ def test_operators_see_it_on_a_page_and_others_do_not(alice, staff, settings):
         connection,
     ) as queries:
         page = client.get("/retention/").content.decode()
-    assert OLD.strftime("%m/%d/%Y") in page
+    assert f'<time datetime="{OLD:%Y-%m-%d}">' in page
     assert "30 days" in page
-    assert "ever" in page
+    assert page.count("All else is kept for ever.") == 1
+    assert page.count("Events of the audit log") == 1
     assert len(queries) <= 25
     assert left()

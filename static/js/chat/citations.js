@@ -2,12 +2,24 @@
 // The list in the page is the state: the server renders stored ones, and this file live ones, both from the
 // same template. A bracket that was escaped in Markdown is none of the answer's own: an extract quotes it.
 
+import { excerpt } from "./excerpts.js";
+
 const CITATION = /\[\d{1,3}(?:\s*,\s*\d{1,3})*\]/g;
 
 /** Fill an answer's list of sources. One without a text is of a document that is gone, or withheld from us. */
 export function showSources(section, sources) {
   section.querySelector(".sources-list").replaceChildren(...sources.map(item));
   section.hidden = sources.length === 0;
+}
+
+/** Let each passage begin where the answer leans on it. */
+export function showExcerpts(section, answer) {
+  for (const source of section.querySelectorAll(".source:has(.source-link[href])")) {
+    const text = source.querySelector(".source-text");
+    // What was given is kept, because an answer may be shown more than once.
+    text.dataset.whole ??= text.textContent;
+    text.textContent = excerpt(text.dataset.whole, answer);
+  }
 }
 
 function item(source) {

@@ -2,7 +2,7 @@
 // the same template; the attributes of the element are the state, so both end up alike.
 
 import { GrowingMarkdown } from "../markdown.js";
-import { linkCitations, showSources } from "./citations.js";
+import { linkCitations, showExcerpts, showSources } from "./citations.js";
 
 const RENDER_EVERY = 80; // milliseconds
 const SHORTEST_MEASURED = 0.1; // seconds of writing from which a speed is shown
@@ -86,6 +86,7 @@ export class Message {
     if (this.role !== "assistant" || this.isRunning || this.#body.dataset.rendered) return;
     this.#body.dataset.rendered = "true";
     this.#markdown.finish(this.#text);
+    showExcerpts(this.#sources, this.#text);
   }
 
   /** Show the text of a running answer so far, at most every 80 ms. */

@@ -2,6 +2,7 @@
 // its parts marked `moving`. So the server alone says how things stand.
 
 import { Room } from "../documents/room.js";
+import { showTimes } from "../times.js";
 
 const SHORTEST_WAIT = 3_000; // milliseconds
 const LONGEST_WAIT = 10_000;
@@ -38,6 +39,7 @@ class MovingPage {
   }
 
   #takeOver(page) {
+    showTimes(page);
     const parts = [...document.querySelectorAll(".moving")];
     const fresh = [...page.querySelectorAll(".moving")];
     // A run that has ended has other parts: what was typed into a form there is nothing yet.

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.roles import OPERATOR, set_roles
+from conftest import PASSWORD
 from feedback.models import Example, ExampleKind, Feedback
 from feedback.tests.making import make_answer, make_feedback
 from inference.engine.base_model import base_model
@@ -179,6 +180,7 @@ async def test_a_run_is_evaluated_promoted_and_rolled_back(visit, operator):
 
     await page.locator("summary", has_text="Promote").click()
     await page.get_by_text("Everybody who asks this model").click()
+    await page.get_by_label("Your password").fill(PASSWORD)
     await page.get_by_role("button", name="Promote it").click()
     await page.locator("#moves .is-loading").wait_for()
     await sync_to_async(engine.says)(adapter)
@@ -207,6 +209,7 @@ async def test_all_of_it_needs_no_script(visit, operator):
     assert await page.locator("#metrics tbody tr").count() == 3
     await page.locator("summary", has_text="Promote").click()
     await page.get_by_text("Everybody who asks this model").click()
+    await page.get_by_label("Your password").fill(PASSWORD)
     await page.get_by_role("button", name="Promote it").click()
 
     await page.locator("#moves .is-loading").wait_for()

@@ -213,6 +213,15 @@ def test_a_failed_run_says_why(client, operator):
     assert "Promote" not in page
 
 
+def test_the_list_says_why_a_run_failed(client, operator):
+    make_run(operator, status=RunStatus.FAILED, error_code="diverged", error_data={"step": 7})
+    make_run(operator, status=RunStatus.SUCCEEDED)
+
+    page = text_of(client.get("/training/"))
+
+    assert page.count(">The loss was no number any more after step 7.") == 1
+
+
 def test_a_run_that_waits_is_cancelled(client, operator):
     run = make_run(operator, status=RunStatus.QUEUED)
 

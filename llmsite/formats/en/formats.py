@@ -1,0 +1,10 @@
+"""Dates in English: the day first and the hours to 24, as `static/js/times.js` writes them, too."""
+
+DATE_FORMAT = SHORT_DATE_FORMAT = "j M Y"
+DATETIME_FORMAT = SHORT_DATETIME_FORMAT = "j M Y, H:i"
+TIME_FORMAT = "H:i"
+MONTH_DAY_FORMAT = "j M"
+MONTH_DAY_TIME_FORMAT = "j M, H:i"
+LONG_DATETIME_FORMAT = "j F Y, H:i"
+EXACT_DATETIME_FORMAT = "j M Y, H:i:s"
+EXACT_TIME_FORMAT = "H:i:s"

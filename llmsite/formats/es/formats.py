@@ -1,0 +1,10 @@
+"""Dates in Spanish, where months are written small."""
+
+DATE_FORMAT = SHORT_DATE_FORMAT = "j b Y"
+DATETIME_FORMAT = SHORT_DATETIME_FORMAT = "j b Y, H:i"
+TIME_FORMAT = "H:i"
+MONTH_DAY_FORMAT = "j b"
+MONTH_DAY_TIME_FORMAT = "j b, H:i"
+LONG_DATETIME_FORMAT = r"j \d\e F \d\e Y, H:i"
+EXACT_DATETIME_FORMAT = "j b Y, H:i:s"
+EXACT_TIME_FORMAT = "H:i:s"
