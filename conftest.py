@@ -1,10 +1,11 @@
 """The people and models that tests share: Alice owns, Bob is of her team, Charlie is a stranger."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from asgiref.sync import SyncToAsync
 from django.conf import settings
 from django.contrib.auth.hashers import get_hasher, make_password
@@ -24,10 +25,13 @@ from inference.circuits import circuits
 from inference.hit_writer import hit_writer
 from inference.models import ChatModelConfig
 from inference.providers import reset_providers, scripted
+from llmsite.testing.chromium import launch_options
 from llmsite.testing.flush import QuickFlush
 from llmsite.testing.site import Site
 
 PASSWORD = "correct horse battery"
+# A browser of its own accord asks its maker for updates and lists; here it asks nobody.
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-gpu"]
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +160,15 @@ def site(transactional_db: None) -> Iterator[Site]:
     """A real web process on the test database."""
     with Site() as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Any]:
+    """One Chromium for all tests of a run: it takes longer to start than most tests. Visits share nothing."""
+    from playwright.async_api import async_playwright  # It takes long to load, and few tests need it.
+
+    options = launch_options()
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(**{**options, "args": [*options["args"], *QUIET]})
+        yield running
+        await running.close()

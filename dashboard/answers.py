@@ -18,6 +18,7 @@ from dashboard.numbers import Numbers
 from dashboard.period import Period, moment, second_of, typed
 from inference.models import Generation, Grounding, Status
 from llmsite.core.ids import first_id_at
+from llmsite.core.moments import exact
 
 SHOWN = 50
 SLACK = timedelta(minutes=10)
@@ -122,11 +123,15 @@ def told(query: Mapping[str, str]) -> list[tuple[str, str]]:
         "error": _("error"),
         "cache": _("cache"),
     }
-    only = {"errors": _("errors"), "hits": _("from the cache"), "unanswered": _("without an answer")}
-    return [
-        (names[name], only.get(value, value) if name == "only" else value)
-        for name, value in chosen(query).items()
-    ]
+    return [(names[name], _value_told(name, value)) for name, value in chosen(query).items()]
+
+
+def _value_told(name: str, value: str) -> str:
+    if name == "only":
+        only = {"errors": _("errors"), "hits": _("from the cache"), "unanswered": _("without an answer")}
+        return only.get(value, value)
+    second = second_of(value, now=timezone.now()) if name in ("from", "to") else None
+    return value if second is None else date_format(moment(second), "DATETIME_FORMAT")
 
 
 def facts(row: Generation, numbers: Numbers) -> list[tuple[str, str]]:
@@ -134,8 +139,8 @@ def facts(row: Generation, numbers: Numbers) -> list[tuple[str, str]]:
     found = [
         (_("Status"), status_text(row.status)),
         (_("Error"), row.error_code),
-        (_("Asked (UTC)"), date_format(row.created_at, "j M Y H:i:s")),
-        (_("Ended (UTC)"), date_format(row.ended_at, "j M Y H:i:s") if row.ended_at else ""),
+        (_("Asked (UTC)"), exact(row.created_at)),
+        (_("Ended (UTC)"), exact(row.ended_at)),
         (_("User"), row.user.username),
         (_("API key"), row.api_key.name if row.api_key else ""),
         (_("Door"), row.door),

@@ -19,11 +19,15 @@ LONGEST_NAME = 60
 
 @dataclass(slots=True)
 class Series:
-    """One line, or one part of all bars. `role` is "", "target" or "before"; those are drawn dashed."""
+    """One line, or one part of all bars. `role` is "", "target" or "before"; those are drawn dashed.
+
+    `colour` is one of `dashboard.colours`, or one for each bar; None is that of its place in the chart.
+    """
 
     name: str
     values: Sequence[Value]
     role: str = ""
+    colour: int | Sequence[int] | None = None
 
 
 @dataclass(slots=True)
@@ -85,12 +89,18 @@ class Chart:
             "unit": str(self.unit),
             "scale": self.scale,
             **({"only": self.only, "leads": self.has_links} if self.is_timed else own),
-            "series": [
-                {"name": cut(one.name), "role": one.role, "values": [_rounded(v) for v in one.values]}
-                for one in self.series
-            ],
+            "series": [_series_drawn(one, at) for at, one in enumerate(self.series)],
             "empty": self.is_empty,
         }
+
+
+def _series_drawn(one: Series, at: int) -> dict[str, Any]:
+    return {
+        "name": cut(one.name),
+        "role": one.role,
+        "colour": at if one.colour is None else one.colour,
+        "values": [_rounded(value) for value in one.values],
+    }
 
 
 def cut(name: str) -> str:

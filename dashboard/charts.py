@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from dashboard import figures, targets
+from dashboard import colours, figures, targets
 from dashboard.chart import Chart, Series
 from dashboard.figures import Figures
 from dashboard.histogram import ERROR
@@ -104,10 +104,8 @@ class Charts(OverTime):
 
     def errors(self) -> Chart:
         kinds = self._most(self._now.by_error)
-        series = [
-            Series(name, [self._part(count, slot) for slot, count in zip(self._starts, counts, strict=True)])
-            for name, counts in self._by_name(self._now.by_error, kinds)
-        ]
+        shades = colours.of_names(kinds)
+        series = self._parts(self._by_name(self._now.by_error, kinds, shades.__getitem__))
         if self._compares:
             rates = [_percent(self._before.by_slot[slot].error_rate) for slot in self._before.period.starts]
             series.append(Series(_("All, in the period before"), rates, "before"))
@@ -163,13 +161,12 @@ class Charts(OverTime):
     def hits(self) -> Chart:
         levels = [level for level in LEVELS if any(name == level for _, name in self._now.by_level)]
         levels += [name for name in self._most(self._now.by_level) if name not in levels]
-        series = [
-            Series(
-                _level_name(name),
-                [self._part(count, slot) for slot, count in zip(self._starts, counts, strict=True)],
-            )
-            for name, counts in self._by_name(self._now.by_level, levels)
-        ]
+        shades = {name: at for at, name in enumerate(LEVELS)}
+        series = self._parts(
+            self._by_name(self._now.by_level, levels, lambda name: shades.get(name, len(shades)))
+        )
+        for one in series:
+            one.name = _level_name(one.name)
         total = [_percent(share.hit_rate) for share in self._slots()]
         return self._over_time(
             "hits",
@@ -204,7 +201,7 @@ class Charts(OverTime):
         costs = {
             key: share.cost_micro / 1e6 for key, share in self._now.by_provider.items() if share.cost_micro
         }
-        series = [Series(name, values) for name, values in self._by_name(costs, self._most(costs))]
+        series = list(self._by_name(costs, self._most(costs), colours.of_provider))
         if self._compares:
             before = [self._before.by_slot[slot].cost_micro / 1e6 for slot in self._before.period.starts]
             series.append(Series(_("All, in the period before"), before, "before"))
@@ -224,7 +221,7 @@ class Charts(OverTime):
         counts = {
             key: share.input_tokens + share.output_tokens for key, share in self._now.by_provider.items()
         }
-        series = [Series(name, values) for name, values in self._by_name(counts, self._most(counts))]
+        series = list(self._by_name(counts, self._most(counts), colours.of_provider))
         return self._over_time(
             "tokens",
             _("Tokens by provider"),

@@ -24,8 +24,8 @@ Bins = Counter[int]
 def bin_of(milliseconds: int) -> int:
     if milliseconds <= 0:
         return ZERO
-    # A bound belongs to the bin below it, also where the logarithm is off by a rounding.
-    return min(math.ceil(math.log(milliseconds) / _STEP - 1e-9), MOST)
+    # No bound but 1 is a whole number, so it is no matter that a logarithm is rounded.
+    return min(math.ceil(math.log(milliseconds) / _STEP), MOST)
 
 
 def value_of(number: int) -> float:

@@ -78,7 +78,7 @@ class LatencySum(models.Model):
 class AccountSum(models.Model):
     """What one person asked for on one day, by their pseudonym and the public id of the key, if any.
 
-    Those of people who are gone are one: `NOBODY`.
+    Those of people who are gone are one: `NOBODY`. Those of a key that is gone are without one.
     """
 
     KEY = ("start", "account", "api_key")

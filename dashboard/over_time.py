@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ from django.urls import reverse
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from dashboard import colours
 from dashboard.answers import ONLY
 from dashboard.chart import Chart, Series, Table
 from dashboard.figures import Figures, Share, Side
@@ -79,15 +81,28 @@ class OverTime:
         return [name for name, _ in sums.most_common()]
 
     def _by_name(
-        self, counts: Mapping[tuple[int, str], float], names: Sequence[str]
-    ) -> Iterable[tuple[str, list[float]]]:
+        self,
+        counts: Mapping[tuple[int, str], float],
+        names: Sequence[str],
+        colour: Callable[[str], int],
+    ) -> Iterable[Series]:
         """The counts of each of `names` in every step; of many the last ones together."""
-        alone = names if len(names) <= MOST_SERIES else names[: MOST_SERIES - 1]
+        alone = _alone(names)
         for name in alone:
-            yield name, [counts.get((slot, name), 0) for slot in self._starts]
+            values = [counts.get((slot, name), 0) for slot in self._starts]
+            yield Series(name, values, colour=colour(name))
         if rest := names[len(alone) :]:
             values = [sum(counts.get((slot, name), 0) for name in rest) for slot in self._starts]
-            yield _("others"), values
+            yield Series(_("others"), values, colour=colours.OTHERS)
+
+    def _parts(self, series: Iterable[Series]) -> list[Series]:
+        """Counts as parts of all answers of their step."""
+        return [
+            replace(
+                one, values=[self._part(v or 0, s) for s, v in zip(self._starts, one.values, strict=True)]
+            )
+            for one in series
+        ]
 
     def _over_time(
         self,
@@ -137,6 +152,14 @@ class OverTime:
         return self.numbers.money(None if value is None else round(value * 1e6))
 
 
+def _alone(names: Sequence[str]) -> Sequence[str]:
+    """Those of `names` that are shown by themselves."""
+    return names if len(names) <= MOST_SERIES else names[: MOST_SERIES - 1]
+
+
 def time_labels(period: Period) -> list[str]:
-    form = "j M" if period.step >= DAY else "j M H:i" if period.end - period.start > DAY + HOUR else "H:i"
+    is_long = period.end - period.start > DAY + HOUR
+    form = "MONTH_DAY_TIME_FORMAT" if is_long else "TIME_FORMAT"
+    if period.step >= DAY:
+        form = "MONTH_DAY_FORMAT"
     return [date_format(moment(slot), form) for slot in period.starts]

@@ -8,7 +8,6 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
@@ -20,7 +19,7 @@ from dashboard.charts import Charts
 from dashboard.figures import Figures
 from dashboard.models import FIRST_TOKEN, LATENCY
 from dashboard.numbers import Numbers
-from dashboard.period import PRESETS, Period, is_misread, period_of, typed
+from dashboard.period import MOST_DAYS, PRESETS, Period, is_cut, is_misread, period_of, typed
 from dashboard.state import state_of
 from inference.models import Generation
 from llmsite.core.errors import NotFound
@@ -124,6 +123,7 @@ class _Reading:
             "state": state_of(self.figures),
             "missing": charts.missing_text(self.figures, self.made.numbers),
             "misread": is_misread(self.query, self.period),
+            "cut_to_days": MOST_DAYS if is_cut(self.query, self.period) else None,
             "period": self.period,
             "since": typed(self.period.start),
             "until": typed(self.period.end),
@@ -185,7 +185,6 @@ def _tiles(read: Figures) -> list[dict[str, Any]]:
 def _answer_row(row: dict[str, Any], numbers: Numbers) -> dict[str, Any]:
     return {
         **row,
-        "time": date_format(row["created_at"], "j M H:i:s"),
         "status_text": answers.status_text(row["status"]),
         "latency": numbers.duration(row["latency_ms"]),
         "first": numbers.duration(row["time_to_first_token_ms"]),

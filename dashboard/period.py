@@ -16,7 +16,7 @@ PRESETS = {
     "90d": (DAY, 90),
 }
 USUAL = "24h"
-MOST_POINTS = 400
+MOST_POINTS = MOST_DAYS = 400
 # The steps of a period that somebody types: the first with which it has no more points than a screen.
 _STEPS = ((MINUTE, 120), (5 * MINUTE, 144), (15 * MINUTE, 144), (HOUR, 336), (DAY, MOST_POINTS))
 _FORM = "%Y-%m-%dT%H:%M"
@@ -67,6 +67,14 @@ def is_misread(query: Mapping[str, str], period: Period) -> bool:
     return bool(period.name and (query.get("from") or query.get("to")))
 
 
+def is_cut(query: Mapping[str, str], period: Period) -> bool:
+    """Whether the times that `period` was typed as reach beyond it."""
+    since, until = _read(query.get("from")), _read(query.get("to"))
+    if period.name or since is None or until is None:
+        return False
+    return since < period.start or period.end < until
+
+
 def preset(name: str, now: datetime) -> Period:
     step, points = PRESETS[name]
     second = int(now.timestamp())
@@ -77,20 +85,29 @@ def preset(name: str, now: datetime) -> Period:
 def _typed(since: int, until: int, minutes_since: int) -> Period:
     length = max(until - since, MINUTE)
     fitting = (step for step, points in _STEPS if length <= step * points)
-    step = next(fitting, DAY)
-    if step < HOUR and since - length < minutes_since:
-        step = HOUR
-    start = max(since - since % step, until - until % step + step - MOST_POINTS * step)
-    return Period(start, until + -until % step, step)
+    period = _in_steps(since, until, next(fitting, DAY))
+    if period.base == MINUTE and period.before.start < minutes_since:
+        return _in_steps(since, until, HOUR)
+    return period
+
+
+def _in_steps(since: int, until: int, step: int) -> Period:
+    """Whole steps around these moments, the last `MOST_POINTS` of them."""
+    end = until + -until % step
+    return Period(max(since - since % step, end - MOST_POINTS * step), end, step)
 
 
 def second_of(typed: str | None, *, now: datetime) -> int | None:
     """What stands in a field for a moment (UTC), from 1970 to tomorrow; None for what is none."""
+    second = _read(typed)
+    return None if second is None else max(0, min(second, int(now.timestamp()) + DAY))
+
+
+def _read(typed: str | None) -> int | None:
     try:
-        second = int(datetime.strptime((typed or "")[:16], _FORM).replace(tzinfo=UTC).timestamp())
+        return int(datetime.strptime((typed or "")[:16], _FORM).replace(tzinfo=UTC).timestamp())
     except (ValueError, OverflowError):
         return None
-    return max(0, min(second, int(now.timestamp()) + DAY))
 
 
 def typed(second: int) -> str:

@@ -6,8 +6,9 @@ A worker that is killed has added and marked, or neither.
 
 Whoever changes sums holds the one row of `Progress`, and has locked all rows of answers by then that it
 locks at all, so no two wait for each other. Numbers of an answer that change after its end (`show_booked`)
-change the sums in the same transaction, answers that are deleted before they are counted are counted as they
-go, and sums of a person who goes become those of nobody.
+change the sums in the same transaction, and answers that are deleted before they are counted are counted as
+they go. Sums of a person who goes become those of nobody, and sums of a key those without a key: the rows of
+its answers do not name it any more either, so what changes later finds them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import ApiKey, User
 from dashboard.counting import FIELDS, Counted, Prices, Tally
 from dashboard.histogram import merged, packed, unpacked
 from dashboard.models import MINUTE, AccountSum, AnswerSum, LatencySum, Progress
@@ -95,13 +96,8 @@ def _count_some() -> int:
 
 def _count(found: Sequence[tuple[Any, ...]]) -> None:
     ids = [pk for pk, *_ in found]
-    marked = sum(
-        Generation.objects.filter(pk__in=ids[at : at + KEYS_AT_ONCE], rolled_up=False).update(rolled_up=True)
-        for at in range(0, len(ids), KEYS_AT_ONCE)
-    )
-    if marked != len(found):
-        # They are locked, and sums are ours alone; on a database that keeps neither nothing is added twice.
-        raise RuntimeError("somebody else has counted these answers")
+    for at in range(0, len(ids), KEYS_AT_ONCE):
+        Generation.objects.filter(pk__in=ids[at : at + KEYS_AT_ONCE]).update(rolled_up=True)
     _add_rows(Counted(*values) for _, *values in found)
 
 
@@ -112,29 +108,34 @@ def _add_rows(rows: Iterable[Counted]) -> None:
 # --- What happens to answers that have ended --------------------------------------------------------
 
 
-def note_deletion(instance: Generation, origin: object, **_kwargs: Any) -> None:
+def note_deletion(instance: Generation, **_kwargs: Any) -> None:
     """Lock an answer that is about to go and is in no sum yet, and remember it where it has ended.
 
-    Sent for all answers of a deletion before the first of them goes, in its transaction. `origin`, the row
-    or the queryset that is deleted, carries them until then.
+    Sent for all answers of a deletion before the first of them goes, in its transaction.
     """
     if instance.rolled_up:
         return
     # The database is asked: the instance may have been read before the answer's end. One that runs does not
     # end any more once it is locked.
     row = Generation.objects.filter(pk=instance.pk, rolled_up=False).select_for_update(of=("self",))
-    noted: dict[UUID, Counted] = vars(origin).setdefault(_NOTED, {})
-    noted.pop(instance.pk, None)
     ended_at, *values = row.values_list("ended_at", *FIELDS).first() or (None,)
     if ended_at is not None:
-        noted[instance.pk] = Counted(*values)
+        _of_this_deletion().setdefault(_NOTED, []).append(Counted(*values))
 
 
-def count_deleted(origin: object, **_kwargs: Any) -> None:
+def count_deleted(**_kwargs: Any) -> None:
     """Count what `note_deletion` has noted, all with the first that is gone. The rows are locked by now."""
-    if noted := vars(origin).pop(_NOTED, None):
+    if noted := _of_this_deletion().pop(_NOTED, None):
         hold()
-        _add_rows(noted.values())
+        _add_rows(noted)
+
+
+def _of_this_deletion() -> dict[str, Any]:
+    """What hangs on the block of its transaction: each has one of its own, and one that fails leaves nothing.
+
+    The row or the queryset that is deleted would carry notes over to the next try.
+    """
+    return vars(connection.atomic_blocks[-1])
 
 
 def change(row: Generation, values: Mapping[str, Any], **_kwargs: Any) -> None:
@@ -145,16 +146,27 @@ def change(row: Generation, values: Mapping[str, Any], **_kwargs: Any) -> None:
     add(Tally(prices(), minutes_since=minutes_since()).add([before], sign=-1).add([after]))
 
 
-@transaction.atomic
 def forget_person(instance: User, **_kwargs: Any) -> None:
     """Give the sums of somebody who is gone to nobody."""
+    _hand_over(AccountSum.objects.filter(account=instance.pseudonym), to=NOBODY)
+
+
+def forget_key(instance: ApiKey, **_kwargs: Any) -> None:
+    """Add the sums of a key that is gone to what its owner asked for without one."""
+    owner = User.objects.filter(pk=instance.user_id).values("pseudonym")
+    _hand_over(AccountSum.objects.filter(account__in=owner, api_key=instance.public_id))
+
+
+def _hand_over(theirs: QuerySet[AccountSum], *, to: UUID | None = None) -> None:
+    """Make these sums those of the same person, or of `to`, without a key.
+
+    Called in the transaction of a deletion, which has locked the rows of all answers that they are of.
+    """
     hold()
-    theirs = AccountSum.objects.filter(account=instance.pseudonym)
     tally = Tally({})
-    for start, *sums in theirs.values_list("start", *AccountSum.SUMS):
-        tally.accounts[start, NOBODY, ""] = [
-            had + more for had, more in zip(tally.accounts[start, NOBODY, ""], sums, strict=True)
-        ]
+    for start, account, *sums in theirs.values_list("start", "account", *AccountSum.SUMS):
+        key = start, to or account, ""
+        tally.accounts[key] = [one + more for one, more in zip(tally.accounts[key], sums, strict=True)]
     add(tally)
     theirs.delete()
 

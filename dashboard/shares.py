@@ -10,7 +10,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from accounts.models import ApiKey, User
-from dashboard import figures
+from dashboard import colours, figures
 from dashboard.answers import answers_link
 from dashboard.chart import Chart, Series, Table
 from dashboard.figures import Figures, Share
@@ -29,6 +29,7 @@ class Row:
     name: tuple[str, ...]
     share: Share
     link: str = ""
+    colour: int = 0
 
 
 class Shares:
@@ -44,7 +45,12 @@ class Shares:
     def models(self) -> Chart:
         period = self._read.now.period
         rows = [
-            Row((model, provider), share, answers_link(period, model=model, provider=provider))
+            Row(
+                (model, provider),
+                share,
+                answers_link(period, model=model, provider=provider),
+                colours.of_provider(provider),
+            )
             for (model, provider), share in _ranked(self._read.now.by_model)
         ]
         return self._chart("models", _("Models"), [_("Model"), _("Provider")], rows)
@@ -128,7 +134,10 @@ class Shares:
 
     def _days_note(self) -> str:
         first, last = figures.days_of(self._read.now.period)
-        days = {"first": date_format(first, "j M"), "last": date_format(last, "j M")}
+        days = {
+            "first": date_format(first, "MONTH_DAY_FORMAT"),
+            "last": date_format(last, "MONTH_DAY_FORMAT"),
+        }
         return _("Counted by the day (UTC): %(first)s to %(last)s.") % days
 
 
@@ -143,11 +152,12 @@ def _weight(share: Share) -> tuple[int, int, int]:
 
 def _bars(rows: Sequence[Row]) -> tuple[Series, str]:
     """What they cost, or, where nothing costs, their tokens; and the unit of it."""
-    shares = [row.share for row in rows]
+    shares, shades = [row.share for row in rows], [row.colour for row in rows]
     if any(share.cost_micro for share in shares):
-        return Series(_("Cost"), [share.cost_micro / 1e6 for share in shares]), settings.CURRENCY
+        costs = [share.cost_micro / 1e6 for share in shares]
+        return Series(_("Cost"), costs, colour=shades), settings.CURRENCY
     tokens = [share.input_tokens + share.output_tokens for share in shares]
-    return Series(_("Tokens"), tokens), _("tokens read and written")
+    return Series(_("Tokens"), tokens, colour=shades), _("tokens read and written")
 
 
 def _cells(row: Row, *, has_errors: bool) -> list[Any]:

@@ -4,7 +4,7 @@ Each part is read by itself. One that cannot be read says so, and the others are
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -69,6 +69,8 @@ class State:
     providers: list[dict[str, str]] = field(default_factory=list)
     work: list[dict[str, str]] = field(default_factory=list)
     index: list[dict[str, str]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Which of these parts could not be read."""
 
     @property
     def is_well(self) -> bool:
@@ -78,16 +80,17 @@ class State:
 def state_of(figures: Figures) -> State:
     state, numbers = State(), Numbers()
     _look_at_answers(state, figures, numbers)
-    parts: Sequence[Callable[[], None]] = (
-        lambda: _look_at_providers(state, figures, numbers),
-        lambda: _look_at_work(state, numbers),
-        lambda: _look_at_index(state, numbers),
-    )
-    for part in parts:
+    parts: Mapping[str, Callable[[], None]] = {
+        "providers": lambda: _look_at_providers(state, figures, numbers),
+        "work": lambda: _look_at_work(state, numbers),
+        "index": lambda: _look_at_index(state, numbers),
+    }
+    for name, look in parts.items():
         try:
-            part()
+            look()
         except (DatabaseError, OSError) as error:
-            log.warning("state_not_read", error=type(error).__name__)
+            log.warning("state_not_read", part=name, error=type(error).__name__)
+            state.unread.append(name)
             text = _("A part of this page could not be read; the log says why.")
             state.findings.append(Finding(text, reverse("dashboard"), _("Try again")))
     return state
@@ -152,7 +155,7 @@ def _circuit_text(one: CircuitState | None) -> str:
         return _("closed: it is asked")
     if one.state == "half-open" or one.retry_at is None:
         return _("half-open: one question tries it (%(code)s)") % {"code": one.code}
-    values = {"code": one.code, "time": date_format(one.retry_at, "H:i:s")}
+    values = {"code": one.code, "time": date_format(one.retry_at, "EXACT_TIME_FORMAT")}
     return _("open: asked again at %(time)s UTC (%(code)s)") % values
 
 

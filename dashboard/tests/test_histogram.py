@@ -33,6 +33,10 @@ def test_parts_make_the_percentiles_of_the_whole():
     assert merged(unpacked(packed(part)) for part in parts) == Counter(map(bin_of, values))
 
 
+def test_what_takes_longer_than_a_day_is_in_the_last_bin():
+    assert {bin_of(value) for value in (86_400_000, 86_400_001, 2**31)} == {MOST}
+
+
 def test_nothing_has_no_percentile():
     assert percentile({}, 0.5) is None
 

@@ -10,14 +10,14 @@ from decimal import Decimal
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.roles import CURATOR, set_roles
 from conftest import sign_in_client
-from dashboard import answers, charts, figures, roller
+from dashboard import answers, charts, colours, figures, roller, state
 from dashboard.models import Progress
 from dashboard.period import PRESETS, preset, typed
 from dashboard.tests.making import make_answer
@@ -70,6 +70,50 @@ def test_only_operators_are_let_in(operator, bob, client, path):
 
 
 # --- What they show --------------------------------------------------------------------------------
+
+
+def test_a_provider_has_one_colour_in_all_charts_and_keeps_it_in_another_period(client, operator):
+    ago = {"openai": 60.0, "anthropic": 60.0, "local": 7200.0}
+    for number, (name, seconds) in enumerate(ago.items(), start=1):
+        make_answer(operator, provider=name, model_alias=name, cost_micro=number * 1_000_000, ago=seconds)
+    roller.roll_up()
+    shown = {}
+    for query in ("range=1h", "range=7d"):
+        for key in ("cost", "tokens"):
+            for one in drawn(client, key, query)["series"]:
+                shown.setdefault(one["name"], set()).add(one["colour"])
+        bars = drawn(client, "models", query)
+        for label, colour in zip(bars["labels"], bars["series"][0]["colour"], strict=True):
+            shown[label.split(" · ")[1]].add(colour)
+    assert {name: len(places) for name, places in shown.items()} == dict.fromkeys(ago, 1)
+    assert len(set.union(*shown.values())) == 3
+
+
+def test_kinds_of_errors_have_colours_of_their_own():
+    many = [f"kind_{number}" for number in range(6)]
+    chosen = colours.of_names(many)
+    assert sorted(chosen.values()) == [0, 1, 2, 3, 4, colours.OTHERS]
+    assert colours.of_names(many[:1])[many[0]] == chosen[many[0]]
+
+
+@pytest.mark.parametrize(
+    ("look", "title"),
+    [
+        ("_look_at_providers", "Providers"),
+        ("_look_at_work", "Queue and workers"),
+        ("_look_at_index", "Documents and indexes"),
+    ],
+)
+def test_a_part_that_cannot_be_read_says_so_and_the_others_are_told(client, monkeypatch, look, title):
+    def fail(*_):
+        raise OperationalError
+
+    monkeypatch.setattr(state, look, fail)
+    page = text_of(client.get("/dashboard/"))
+    assert page.count("This part could not be read") == 1
+    part = page.partition(f"<h2>{title}</h2>")[2].partition("</div>")[0]
+    assert "This part could not be read" in part
+    assert ("No provider has been asked in this time." in page) == (look != "_look_at_providers")
 
 
 def test_a_site_that_nobody_has_asked_says_so_everywhere(client):

@@ -2,14 +2,13 @@
 
 import contextlib
 import random
-import threading
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, transaction
 from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -22,15 +21,9 @@ from dashboard.counting import FIELDS, Counted, Tally
 from dashboard.histogram import unpacked
 from dashboard.models import DAY, HOUR, MINUTE, AccountSum, AnswerSum, LatencySum
 from dashboard.tests.making import make_answer, random_values
-from inference.models import ChatModelConfig, Conversation, Generation, Message, Status
+from inference.models import Conversation, Generation, Status
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def priced(models):
-    ChatModelConfig.objects.filter(alias="scripted").update(input_price=Decimal(3), output_price=Decimal(15))
-    return models
 
 
 def of_rows(kept=()):
@@ -68,26 +61,6 @@ def of_tally(tally):
     )
 
 
-def in_threads(*works):
-    """Do all at the same time; what they have raised."""
-    errors = []
-
-    def run(work):
-        try:
-            work()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=[work]) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
-
-
 def book(generation, *, tokens):
     """A call in the ledger that is an estimate as yet."""
     reserve(
@@ -110,12 +83,11 @@ def test_sums_are_those_of_the_rows_after_whatever_happens(  # noqa: C901 - each
     priced, alice, bob, seed
 ):
     chance = random.Random(seed)
-    key, _ = create_key(bob, "program")
-    kept = []
+    keys, kept = [create_key(bob, "program")[0]], []
 
     def arrive():
         user = chance.choice([alice, bob])
-        make_answer(user, **random_values(chance), api_key=key if user == bob else None)
+        make_answer(user, **random_values(chance), api_key=keys[-1] if user == bob else None)
 
     def end():
         if row := Generation.objects.running().order_by("?").first():
@@ -134,8 +106,15 @@ def test_sums_are_those_of_the_rows_after_whatever_happens(  # noqa: C901 - each
                 kept.append(Generation.objects.values_list(*FIELDS).get(pk=row.pk))
             row.message.conversation.delete()
 
+    def replace_key():
+        gone = keys.pop()
+        kept[:] = [(*values, None if key == gone.public_id else key) for *values, key in kept]
+        gone.delete()
+        keys.append(create_key(bob, "program")[0])
+
     for at in range(60):
-        chance.choice([arrive, arrive, arrive, end, correct_one, delete, roller.roll_up])()
+        happening = [arrive, arrive, arrive, end, correct_one, delete, replace_key, roller.roll_up]
+        chance.choice(happening)()
         assert at % 5 or of_sums() == of_rows(kept)
 
     roller.roll_up()
@@ -200,6 +179,84 @@ def test_many_that_are_deleted_are_counted_at_once(alice):
     assert AnswerSum.objects.get(step=DAY).answers == 23
 
 
+def test_those_that_are_counted_are_deleted_without_a_look_at_each(alice):
+    def queries(answers):
+        for _ in range(answers):
+            make_answer(alice)
+        roller.roll_up()
+        with CaptureQueriesContext(connection) as asked:
+            Conversation.objects.filter(owner=alice).delete()
+        return len(asked)
+
+    assert queries(1) == queries(21)
+
+
+@pytest.fixture
+def failing():
+    """Deletions of answers fail, once they have been noted."""
+
+    def fail(**_kwargs):
+        raise RuntimeError
+
+    @contextlib.contextmanager
+    def do_fail():
+        pre_delete.connect(fail, sender=Generation)
+        try:
+            with pytest.raises(RuntimeError), transaction.atomic():
+                yield
+        finally:
+            pre_delete.disconnect(fail, sender=Generation)
+
+    return do_fail
+
+
+def test_a_deletion_that_failed_is_forgotten_when_it_is_tried_again(alice, failing):
+    conversation = make_answer(alice).message.conversation
+    with failing():
+        conversation.delete()
+    roller.roll_up()
+    conversation.delete()
+    assert AnswerSum.objects.get(step=DAY).answers == 1
+
+
+def test_what_somebody_else_deleted_between_two_tries_is_counted_once(alice, failing):
+    gone = make_answer(alice).message.conversation
+    make_answer(alice)
+    conversations = Conversation.objects.filter(owner=alice)
+    with failing():
+        conversations.delete()
+    Conversation.objects.get(pk=gone.pk).delete()
+    conversations.delete()
+    assert AnswerSum.objects.get(step=DAY).answers == 2
+
+
+def test_a_try_that_is_given_up_after_it_has_counted_is_counted_by_the_next(alice):
+    conversations = Conversation.objects.filter(owner=alice)
+    make_answer(alice)
+    with transaction.atomic():
+        conversations.delete()
+        transaction.set_rollback(True)
+    conversations.delete()
+    assert AnswerSum.objects.get(step=DAY).answers == 1
+
+
+def test_a_late_cost_of_a_key_that_is_gone_is_where_its_answer_is_counted(priced, alice):
+    keys = [create_key(alice, "program")[0] for _ in range(2)]
+    answers = [make_answer(alice, api_key=key) for key in keys]
+    for answer in answers:
+        book(answer, tokens=5)
+    roller.roll_up()
+    for answer in answers:
+        correct(answer.pk, input_tokens=900, output_tokens=900, estimated=False)
+    keys[0].delete()
+    for answer in answers:
+        Generation.objects.show_booked(answer.pk)
+
+    sums = AccountSum.objects.values_list("api_key", "answers", "input_tokens")
+    assert sorted(sums) == sorted([("", 1, 900), (keys[1].public_id, 1, 900)])
+    assert of_sums() == of_rows()
+
+
 def test_old_minutes_are_trimmed_and_hours_stay(priced, alice):
     make_answer(alice, ago=60)
     make_answer(alice, ago=2 * 86_400)
@@ -226,104 +283,6 @@ def test_who_is_erased_leaves_sums_and_no_name(priced, alice, bob, make_user):
     assert set(AccountSum.objects.values_list("account", flat=True)) == {roller.NOBODY, bob.pseudonym}
     assert sum(AccountSum.objects.values_list("cost_micro", flat=True)) == before + 5
     assert AnswerSum.objects.get(step=DAY).answers == 4
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_workers_count_each_answer_once(priced, alice, monkeypatch):
-    monkeypatch.setattr(roller, "BATCH", 3)
-    for _ in range(12):
-        make_answer(alice)
-    assert in_threads(roller.roll_up, roller.roll_up) == []
-    roller.roll_up()
-    assert of_sums() == of_rows()
-    assert sum(AnswerSum.objects.filter(step=DAY).values_list("answers", flat=True)) == 12
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_that_count_other_answers_of_one_histogram_lose_none(models, alice, bob, monkeypatch):
-    for _ in range(2):
-        # Of each other row than the histogram is one alone.
-        make_answer(alice, ago=0, model_alias="one")
-        make_answer(bob, ago=0, model_alias="other")
-        if not LatencySum.objects.exists():
-            roller.roll_up()
-    read, both_have_read = roller._latencies_at, threading.Barrier(2)
-
-    def read_at_the_same_time(keys):
-        rows = read(keys)
-        with contextlib.suppress(threading.BrokenBarrierError):
-            both_have_read.wait(0.3)
-        return rows
-
-    monkeypatch.setattr(roller, "_latencies_at", read_at_the_same_time)
-    monkeypatch.setattr(roller, "BATCH", 1)
-    assert in_threads(roller._count_some, roller._count_some) == []
-    assert of_sums() == of_rows()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_an_answer_that_is_being_deleted_does_not_end(priced, alice):
-    answer = make_answer(alice, status=Status.STREAMING, ended_at=None)
-    is_noted, has_ended, ended = threading.Event(), threading.Event(), []
-
-    def wait(**_kwargs):
-        is_noted.set()
-        has_ended.wait(0.3)
-
-    def end():
-        is_noted.wait(5)
-        ended.append(Generation.objects.get(pk=answer.pk).end("Text.", status=Status.FINISHED))
-        has_ended.set()
-
-    pre_delete.connect(wait, sender=Generation)
-    try:
-        assert in_threads(Conversation.objects.filter(owner=alice).delete, end) == []
-    finally:
-        pre_delete.disconnect(wait, sender=Generation)
-    assert ended == [False]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_deletion_and_a_late_cost_do_not_wait_for_each_other(priced, alice, monkeypatch):
-    counted = make_answer(alice)
-    book(counted, tokens=5)
-    roller.roll_up()
-    uncounted = make_answer(alice)
-    conversation = counted.message.conversation
-    Message.objects.filter(pk=uncounted.message_id).update(conversation=conversation)
-    correct(counted.pk, input_tokens=9, output_tokens=9, estimated=True)
-    has_row, is_deleting = threading.Event(), threading.Event()
-    if connection.vendor == "sqlite":
-        is_deleting.set()  # It has one lock for all.
-    change_sums = roller.hold
-
-    def hold():
-        if threading.current_thread() is booker:
-            has_row.set()
-            is_deleting.wait(5)
-        change_sums()
-
-    def note(instance, **_kwargs):
-        if instance.pk == uncounted.pk:
-            is_deleting.set()
-
-    def show_booked():
-        nonlocal booker
-        booker = threading.current_thread()
-        Generation.objects.show_booked(counted.pk)
-
-    def delete():
-        has_row.wait(5)
-        Conversation.objects.get(pk=conversation.pk).delete()
-
-    booker = None
-    monkeypatch.setattr(roller, "hold", hold)
-    pre_delete.connect(note, sender=Generation)
-    try:
-        assert in_threads(show_booked, delete) == []
-    finally:
-        pre_delete.disconnect(note, sender=Generation)
-    assert AnswerSum.objects.get(step=DAY).answers == 2
 
 
 def test_what_is_to_count_is_found_by_its_index(alice):

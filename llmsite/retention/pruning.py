@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from django_tasks_db.models import DBTaskResult
 
 from accounts.audit import record
 from accounts.models.audit import AuditKind
+from llmsite.core.conflicts import retried
 from llmsite.core.worker import checkpoint
 from llmsite.retention.kinds import KINDS, TASKS, Kind
 
@@ -96,7 +98,8 @@ def _batches(kind: Kind) -> Iterator[int]:
         if not (some := list(rows.values_list("pk", flat=True)[: kind.at_once])):
             return
         last = some[-1]
-        yield _remove(kind, some)
+        # Who deletes one of them at the same time may hold a row that this waits for, and the other way round.
+        yield retried(partial(_remove, kind, some))
 
 
 def _remove(kind: Kind, some: list[Any]) -> int:

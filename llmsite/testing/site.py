@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 30
+START_SECONDS = 60  # Until it is a failure; on a busy machine a start takes long.
 
 
 def free_port() -> int:
@@ -67,7 +67,11 @@ class Site:
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=self._log, stderr=self._log
         )
-        self._wait_until_it_answers()
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.kill()  # Nobody else ends what was never handed out.
+            raise
         return self
 
     def __exit__(

@@ -149,10 +149,20 @@ def test_a_key_opens_what_is_for_programs(people, objects):
 
 
 def verbs_for(row: Row, caller: str) -> tuple[str, ...]:
-    """The admin takes any other verb for a GET, and to it an owner or a mate is one more who is not staff."""
-    if row.who not in (Who.STAFF, Who.PERMITTED):
-        return VERBS
-    return () if caller in ("owner", "mate") else ("GET", "POST")
+    """What this caller tries: wherever the answer could be another one than that to somebody who tries all.
+
+    The owner, a stranger and a visitor try every verb. A mate is a stranger but for the objects of an owner.
+    Staff and the disabled are told by who they are, never by a verb that the route does not take at all.
+    The admin takes any other verb for a GET; to it an owner or a mate is one more who is not staff, and asks
+    a visitor and the disabled to sign in before it looks at what they send.
+    """
+    if row.who in (Who.STAFF, Who.PERMITTED):
+        if caller == "disabled":
+            return ("GET",) if row.who is Who.STAFF else ()
+        return {"stranger": ("GET", "POST"), "staff": ("GET", "POST"), "anonymous": ("GET",)}.get(caller, ())
+    if caller == "mate" and row.who is not Who.OWNER:
+        return ()
+    return VERBS if caller in ("owner", "stranger", "anonymous") else tuple(row.verbs)
 
 
 def problem_of(row: Row, verb: str, call, objects) -> str:

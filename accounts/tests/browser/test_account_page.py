@@ -12,7 +12,7 @@ from accounts.models import ApiKey, Session, User
 from accounts.tokens import sign_in
 from conftest import PASSWORD
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NEW = "battery horse correct"
 PHONE = {"viewport": {"width": 375, "height": 812}, "is_mobile": True, "has_touch": True}

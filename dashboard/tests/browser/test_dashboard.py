@@ -15,7 +15,7 @@ from inference.tests.browser.conftest import PATIENCE
 from training.models import Metric
 from training.tests.making import make_run
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NAUGHTY = "<script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\u202eabc"
 CHARTS = """() => Object.fromEntries([...document.querySelectorAll(".chart")].map((one) => {
@@ -151,3 +151,19 @@ async def test_it_fits_a_phone(visit, operator, path):
     await visitor.open(path)
     await visitor.page.wait_for_timeout(200)
     assert await visitor.page.evaluate(WIDE) == []
+
+
+async def test_a_site_that_does_not_answer_is_told_until_it_does(visit, operator):
+    visitor = await visit()
+    page = visitor.page
+    await page.clock.install()
+    await visitor.open("/dashboard/?range=1h")
+    told = page.get_by_text("The site does not answer.")
+    assert not await told.is_visible()
+
+    await page.route("**/dashboard/data/**", lambda route: route.fulfill(status=503, body=""))
+    await page.clock.fast_forward(10_000)
+    await told.wait_for()
+    await page.unroute("**/dashboard/data/**")
+    await page.clock.fast_forward(70_000)
+    await told.wait_for(state="hidden")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from inference.tests.browser.conftest import browser, cookies, visit  # noqa: F401
+from inference.tests.browser.conftest import cookies, visit  # noqa: F401
 from llmsite.testing.site import Site
 
 

@@ -11,7 +11,7 @@ from embeddings.models import Collection, Document, DocumentVersion, Status
 from embeddings.tests.pages.conftest import make_document
 from inference.models import AnswerSource, Conversation, Generation, Message
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NOTES = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"The red fox lives in the forest."}
 PROGRAM = {"name": "program.exe", "mimeType": "application/octet-stream", "buffer": b"MZ\x90\x00" * 40}

@@ -14,7 +14,7 @@ from django.conf import settings
 from inference.models import ChatModelConfig
 from llmsite.testing.site import Site, database_url, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 PATIENCE = 120_000  # milliseconds: the first start on a machine makes the models ready
 

@@ -5,7 +5,7 @@ import pytest
 from accounts.models import User
 from embeddings.models import Collection
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MANY = [
     {"name": f"animal {number}.txt", "mimeType": "text/plain", "buffer": b"Animal %d." % number}

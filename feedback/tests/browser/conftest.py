@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 
 from accounts.models import User
 from accounts.tokens import sign_in
-from inference.tests.browser.conftest import Visit, Visitor, browser, cookies, visit  # noqa: F401
+from inference.tests.browser.conftest import Visit, Visitor, cookies, visit  # noqa: F401
 from llmsite.testing.site import Site
 
 

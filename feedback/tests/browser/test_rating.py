@@ -12,7 +12,7 @@ from feedback.tests.naughty import FRAGILE, HOSTILE, SCRIPT, as_read
 from inference.models import Conversation, Generation, Message, Status
 from inference.providers import scripted
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE = {"viewport": {"width": 375, "height": 812}, "is_mobile": True, "has_touch": True}
 

@@ -12,7 +12,7 @@ from feedback.tests.making import ANSWER, CORRECTION, QUESTION, make_answer, mak
 from feedback.tests.naughty import HOSTILE
 from inference.models import VerifiedAnswer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FOCUSED = "(document.querySelector('.queue-item:focus-within') ?? document.activeElement).id"
 

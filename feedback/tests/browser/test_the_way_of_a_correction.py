@@ -8,7 +8,7 @@ from feedback.models import Feedback
 from feedback.tests.browser.conftest import shows_state
 from inference.models import Generation
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 QUESTION, RIGHT = "Who leads the Dahlem lab?", "Dr. Imani Okafor leads it."
 

@@ -1,7 +1,7 @@
 """A visitor with a real browser on the real site.
 
 One web process and one browser serve all tests of a file, so the tests and these fixtures share one
-event loop: the tests are marked `asyncio(loop_scope="module")`.
+event loop: the tests are marked `asyncio(loop_scope="session")`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,17 +18,13 @@ from playwright.async_api import (
     Locator,
     Page,
     Request,
-    async_playwright,
 )
 
 from accounts.models import User
 from conftest import sign_in
 from inference.models import ChatModelConfig
-from llmsite.testing.chromium import launch_options
 from llmsite.testing.site import Site
 
-# A browser of its own accord asks its maker for updates and lists; here it asks nobody.
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-gpu"]
 ENDED = ", ".join(f"[data-status={status}]" for status in ("finished", "stopped", "failed", "cut"))
 PATIENCE = 20_000  # milliseconds until a wait is a failure
 
@@ -99,15 +95,6 @@ def site(django_db_setup: None, django_db_blocker: Any) -> Iterator[Site]:
         yield running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    options = launch_options()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(**{**options, "args": [*options["args"], *QUIET]})
-        yield browser
-        await browser.close()
-
-
 @pytest.fixture
 def cookies(
     transactional_db: None, site: Site, alice: User, models: dict[str, ChatModelConfig]
@@ -119,7 +106,7 @@ def cookies(
     return [{"name": name, "value": value, "url": site.url} for name, value in values.items()]
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser, site: Site, cookies: list[dict[str, str]]) -> AsyncIterator[Visit]:
     """Makes visitors: `await visit()` is Alice on a desktop; options are those of a browser context."""
     visitors: list[Visitor] = []

@@ -9,7 +9,7 @@ from inference.catalogue import MOST_SECONDS
 from inference.models import ChatModelConfig, Generation, Message, ModelFallback
 from inference.verified import verify
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 QUESTION = "What is the capital of France?"
 

@@ -13,7 +13,7 @@ from inference.providers.scripted import SCRIPTS
 from inference.tests.waiting import until
 from llmsite.testing.site import Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LONG_ANSWER = "".join(SCRIPTS["long"].pieces or ())
 

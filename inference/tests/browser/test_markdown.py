@@ -5,7 +5,7 @@ import pytest
 from inference.grounding.extract import extract
 from inference.grounding.grounds import Source
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOSTILE = [
     "<script>window.pwned = 1</script>",

@@ -11,7 +11,7 @@ from accounts.models import ApiKey, User
 from embeddings.models import Collection
 from inference.models import AnswerSource, Conversation, Generation, Message
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BEFORE = (
     "The town lives from fish. Its market is open on Mondays. There is a museum of nets near the church. "

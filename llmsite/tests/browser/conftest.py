@@ -1,3 +1,3 @@
 """The visitor of the chat's tests."""
 
-from inference.tests.browser.conftest import browser, cookies, site, visit  # noqa: F401
+from inference.tests.browser.conftest import cookies, site, visit  # noqa: F401

@@ -11,13 +11,13 @@ from accounts.models.audit import AuditKind
 from accounts.roles import MEMBER, set_roles
 from inference.models import Conversation, Generation, Message
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert('xss')</script>\u202etxt\x1b[31m"
 REASON = "A complaint was filed about it."
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def rows(cookies):
     """Alice is a superuser; a person, a team, an answer and what was said all hold markup."""
 

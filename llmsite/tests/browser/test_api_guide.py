@@ -19,7 +19,7 @@ from embeddings.tests.serving import serving
 from inference.models import ChatModelConfig
 from llmsite.testing.site import Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text()
 PARTS = re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", GUIDE, re.MULTILINE | re.DOTALL)
@@ -84,7 +84,7 @@ def site(django_db_setup, django_db_blocker, elsewhere):
         encoder.release_all()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def key(transactional_db, site, alice):
     def make():
         ChatModelConfig.objects.all().delete()

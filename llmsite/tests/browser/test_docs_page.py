@@ -5,7 +5,7 @@ The visitor fails the test for a report of the content security policy and a req
 
 import pytest
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE = {"viewport": {"width": 375, "height": 812}, "is_mobile": True, "has_touch": True}
 PREDICT = "#operations-Questions_and_answers-api_predict_create"

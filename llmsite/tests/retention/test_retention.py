@@ -10,7 +10,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -293,6 +293,24 @@ def test_one_that_somebody_comes_back_to_stays(alice, monkeypatch):
     monkeypatch.setattr(pruning, "_remove", come_back)
     assert prune() == {}
     assert left() == {answer.conversation_id}
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+def test_who_deletes_the_same_at_the_same_time_ends_no_run(alice, monkeypatch):
+    conversation(alice)
+    remove, met = pruning._remove, iter([Deadlock])
+
+    def meet_another(kind, some):
+        for deadlock in met:
+            raise OperationalError from deadlock
+        return remove(kind, some)
+
+    monkeypatch.setattr(pruning, "_remove", meet_another)
+    assert prune() == {"conversations": 1}
+    assert left() == set()
 
 
 def test_the_dashboards_sums_stay(alice):

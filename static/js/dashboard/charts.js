@@ -1,5 +1,6 @@
 // Draws what stands in #charts-data. Names are drawn on a canvas as plain text; nothing here makes HTML of data.
 
+// The places are those of dashboard/colours.py.
 const COLOURS = ["--accent", "--code-number", "--code-name", "--code-keyword", "--code-string", "--line-strong"];
 const OF_ROLE = { target: "--danger", before: "--text-soft" };
 
@@ -11,6 +12,11 @@ function colour(name) {
   const computed = getComputedStyle(probe).color;
   probe.remove();
   return computed;
+}
+
+// Of one place, or of a list of them.
+function shadeAt(place) {
+  return Array.isArray(place) ? place.map(shadeAt) : colour(COLOURS[place % COLOURS.length]);
 }
 
 /** One chart of the page, and what it shows now. */
@@ -28,7 +34,7 @@ class Drawing {
     this.#element.querySelector(".chart-empty").hidden = !told.empty;
     if (told.empty || isOther) this.#clear();
     if (told.empty) return;
-    const datasets = told.series.map((one, index) => this.#dataset(one, index));
+    const datasets = told.series.map((one) => this.#dataset(one));
     if (!this.#chart) {
       const options = this.#options();
       this.#chart = new Chart(this.#element.querySelector("canvas"), { type: told.kind === "line" ? "line" : "bar", data: { labels: told.labels, datasets }, options });
@@ -55,8 +61,8 @@ class Drawing {
     this.#chart = null;
   }
 
-  #dataset({ name, role, values }, index) {
-    const shade = colour(OF_ROLE[role] ?? COLOURS[index % COLOURS.length]);
+  #dataset({ name, role, colour: place, values }) {
+    const shade = role ? colour(OF_ROLE[role]) : shadeAt(place);
     const isLine = this.#told.kind === "line" || role;
     const look = isLine
       ? { type: "line", borderWidth: role ? 1.5 : 2, borderDash: role ? [6, 4] : [], pointRadius: values.length < 3 && !role ? 3 : 0, pointHitRadius: 12, spanGaps: this.#told.key === "training", stack: role || name, order: role ? 0 : 1, fill: false }

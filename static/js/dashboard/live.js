@@ -34,6 +34,7 @@ class Live {
     // Signed out, or no operator any more: the page itself says so.
     if (answer?.redirected || answer?.status === 403) return location.reload();
     if (answer?.ok) this.#take(await answer.json());
+    document.querySelector("#stale").hidden = Boolean(answer?.ok);
     this.#wait = answer?.ok ? WAIT : Math.min(this.#wait * 2, LONGEST_WAIT);
     this.#later();
   }

@@ -1,3 +1,3 @@
 """An operator with a real browser on the real site."""
 
-from inference.tests.browser.conftest import browser, cookies, site, visit  # noqa: F401
+from inference.tests.browser.conftest import cookies, site, visit  # noqa: F401

@@ -10,7 +10,7 @@ from accounts.roles import OPERATOR, set_roles
 from training.models import Dataset, DatasetVersion
 from training.tests.files import SFT, json_lines
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert('xss')</script>"
 MANY = [{"prompt": f"Question {at}? {HOSTILE}", "completion": f"Answer {at}."} for at in range(25)]

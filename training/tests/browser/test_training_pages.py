@@ -36,7 +36,7 @@ from training.tests.making import (
     make_version,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NAUGHTY = "<script>alert('xss')</script><img src=x onerror=alert(1)> \x1b[31mred"
 CHART = "window.Chart?.getChart(document.querySelector('canvas'))"
