@@ -32,7 +32,9 @@ COPY . .
 # The key of this step signs nothing and stays in no layer.
 RUN SECRET_KEY="$(/opt/venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(48))')" \
     ENVIRONMENT=production ENV_FILE='' /opt/venv/bin/python manage.py collectstatic --no-input \
-    && /opt/venv/bin/python -m compileall -q .
+    && /opt/venv/bin/python -m compileall -q . \
+    # A checkout under umask 027 or 077 is closed to the user of the last stage, and COPY keeps its modes.
+    && chmod -R a+rX /app
 
 # --- What runs ---------------------------------------------------------------------------------------
 FROM ${BASE}

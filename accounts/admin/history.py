@@ -7,11 +7,14 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
-from django.urls import URLPattern, path
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import HistoryAdmin
@@ -101,11 +104,14 @@ class AuditEventAdmin(PseudonymAdmin):
         export = self.admin_site.admin_view(self.export_view)
         return [path("export/", export, name="accounts_auditevent_export"), *super().get_urls()]
 
-    def export_view(self, request: HttpRequest) -> StreamingHttpResponse:
-        """All events that the list shows with the same filters."""
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """All events that the list shows with the same filters; filters that are none lead to the list."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return _download(self.get_changelist_instance(request).get_queryset(request))
+        try:
+            return _download(self.get_changelist_instance(request).get_queryset(request))
+        except IncorrectLookupParameters:
+            return redirect(reverse("admin:accounts_auditevent_changelist", query={ERROR_FLAG: "1"}))
 
 
 def _download(events: QuerySet[AuditEvent]) -> StreamingHttpResponse:

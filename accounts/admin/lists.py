@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db import DataError
 from django.db.models import CharField, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -58,9 +60,40 @@ class ListAdmin(admin.ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         try:
             return super().get_changelist_instance(request)
-        except (ValueError, OverflowError) as error:
-            # A year that no calendar has; the admin then shows the list without it, and says so.
+        except (ValueError, OverflowError, DataError) as error:
+            # A moment that no calendar has, or no text: the admin shows the list without it, and says so.
             raise IncorrectLookupParameters(error) from error
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        # PostgreSQL refuses to look for it; the form of a list does too, autocompletion does not.
+        if "\0" in search_term:
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """An id that is none selects no row."""
+        sent = request.POST.copy()
+        chosen = [one for one in sent.getlist(ACTION_CHECKBOX_NAME) if self._is_id(one)]
+        sent.setlist(ACTION_CHECKBOX_NAME, chosen)
+        request.POST = sent  # type: ignore[assignment]
+        return super().response_action(request, queryset, *args, **kwargs)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        if from_field is None and not self._is_id(object_id):
+            return None
+        return super().get_object(request, object_id, from_field)
+
+    def _is_id(self, text: str) -> bool:
+        try:
+            # Its validators know how large a number the database takes.
+            self.opts.pk.run_validators(self.opts.pk.to_python(text))
+        except ValidationError:
+            return False
+        return "\0" not in text
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         question = lookup.rpartition("__")[2]
@@ -90,6 +123,8 @@ def found(model: type[Model], paths: Iterable[str], term: str) -> set[Any]:
     them, or over subqueries, would have every row looked at.
     """
     pks: set[Any] = set()
+    if "\0" in term:
+        return pks
     for path in paths:
         field: Any = model._meta.pk if path == "pk" else get_fields_from_path(model, path)[-1]
         try:

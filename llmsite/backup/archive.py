@@ -5,6 +5,7 @@ manifest, has the SHA-256 of every part. An archive without a manifest was cut. 
 until it is whole and on the disk; only its owner may read it.
 """
 
+import errno
 import gzip
 import hashlib
 import io
@@ -28,6 +29,7 @@ PIECE = 1 << 20
 MOST_JSON = {ABOUT: 1 << 20, MANIFEST: 1 << 30}
 """Bytes of each, which are read into memory. A manifest has a line for each file; before it comes, anybody
 could have made the archive."""
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 LEVEL = 5
 """Of compression: most of a site is text, and the command should not take all of a processor for long."""
 
@@ -77,10 +79,10 @@ class Writer:
 def new_archive(place: Path) -> Iterator[Writer]:
     """An archive that has its name when the block is left, whole, and leaves nothing where that fails.
 
-    Raises Refused where there is something of that name, DiskFull and OSError.
+    Raises Refused where there is something of that name, before or after, DiskFull and OSError.
     """
     if os.path.lexists(place):
-        raise Refused(f"{place} is there already; it is not overwritten.")
+        raise _there_already(place)
     draft = place.with_name(f".{place.name}.{uuid4().hex[:8]}.part")
     with telling_when_full():
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -95,10 +97,35 @@ def new_archive(place: Path) -> Iterator[Writer]:
                     raise
                 file.flush()
                 os.fsync(file.fileno())
-            draft.rename(place)
+            _name(draft, place)
             to_disk(place.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _name(draft: Path, place: Path) -> None:
+    """A link, other than a new name, never takes the place of what has come there meanwhile."""
+    try:
+        os.link(draft, place)
+    except FileExistsError as error:
+        raise _there_already(place) from error
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        _name_without_links(draft, place)
+
+
+def _name_without_links(draft: Path, place: Path) -> None:
+    """Where the disk has no links (exFAT, many shares), an empty file takes the name first."""
+    try:
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except FileExistsError as error:
+        raise _there_already(place) from error
+    draft.rename(place)
+
+
+def _there_already(place: Path) -> Refused:
+    return Refused(f"{place} is there already; it is not overwritten.")
 
 
 @contextmanager

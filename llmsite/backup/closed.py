@@ -2,11 +2,12 @@
 
 The audit log of the site is not taken back by a restore, and names who was erased; people who were
 disabled, keys that were revoked and consents that were taken back are read off the tables before they are
-replaced, as is what else was taken (`taken`). For a database that is lost, `--erasures` takes a list from
-elsewhere.
+replaced, as is what else was taken (`taken`) or narrowed (`narrowed`). For a database that is lost,
+`--erasures` takes a list from elsewhere.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,12 +18,13 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from accounts import erasure
-from accounts.audit import record
+from accounts.audit import acting, record
 from accounts.models import ApiKey, AuditEvent, User
 from accounts.models.audit import AuditKind
 from embeddings.at_hand import model_process
 from embeddings.errors import EncoderError
 from embeddings.models import Collection
+from llmsite.backup.narrowed import Narrowed, narrow_again, narrowed_now
 from llmsite.backup.refusal import Refused
 from llmsite.backup.taken import Taken, take_again, taken_now
 from llmsite.core.errors import LastAdministrator, SiteError
@@ -38,6 +40,7 @@ class Closed:
     erased: set[UUID] = field(default_factory=set)
     """Of a list from elsewhere; those of the audit log are found there."""
     taken: Taken = field(default_factory=taken_now)
+    narrowed: Narrowed = field(default_factory=narrowed_now)
 
 
 def closed_now(erasures: Path | None) -> Closed:
@@ -51,18 +54,35 @@ def closed_now(erasures: Path | None) -> Closed:
     )
 
 
-def close(closed: Closed) -> list[str]:
+def close(closed: Closed) -> tuple[dict[str, int], list[str]]:
     """Close again what the rows of a backup have opened, in the transaction that brings them.
 
-    Those to be erased are locked out; `erase` does the rest. Gives sentences on who could not be.
+    Those to be erased are locked out; `erase` does the rest. Gives how many of each kind are as they were
+    before, and sentences on what is left to be done.
     """
+    problems = _lock_out(closed.erased)
+    kept = _shut(closed)
+    # After those who were erased are locked out, who have been administrators perhaps.
+    for more, told in (take_again(closed.taken), _narrow(closed.narrowed)):
+        kept += more
+        problems += told
+    return dict(kept), problems
+
+
+def _narrow(narrowed: Narrowed) -> tuple[Counter[str], list[str]]:
+    with acting(None):
+        return narrow_again(narrowed)
+
+
+def _lock_out(erased: set[UUID]) -> list[str]:
+    """Sentences on those of whom that could not be done."""
     told = AuditEvent.objects.filter(kind=AuditKind.ERASED).values_list("subject", flat=True)
     listed = set(filter(None, told))
     # So that the list is whole for the next restore, also of those who are not in this backup.
-    for pseudonym in closed.erased - listed:
+    for pseudonym in erased - listed:
         AuditEvent.objects.create(kind=AuditKind.ERASED, subject=pseudonym, data={"source": "list"})
     problems = []
-    for user in _people(listed | closed.erased):
+    for user in _people(listed | erased):
         try:
             erasure.lock_out(user, actor=None)
         except LastAdministrator:
@@ -70,18 +90,25 @@ def close(closed: Closed) -> list[str]:
                 f"{user.pseudonym} was erased, and is the only administrator of this backup: make another "
                 "one, then run manage.py erase_user."
             )
+    return problems
+
+
+def _shut(closed: Closed) -> Counter[str]:
+    """People who are disabled, consents and keys that are taken back."""
+    kept: Counter[str] = Counter()
     for user in _people(closed.disabled):
         if user.is_active:
             user.is_active = False
             user.save(update_fields=["is_active"])
             record(AuditKind.DISABLED, subject=user, actor=None, reason="restore")
+            kept["disabled"] += 1
     for user in _people(closed.unwilling):
-        User.objects.filter(pk=user.pk).update(training_consent_at=None)
+        willing = User.objects.filter(pk=user.pk, training_consent_at__isnull=False)
+        kept["consents"] += willing.update(training_consent_at=None)
     for key in ApiKey.objects.filter(revoked_at=None):
         if key.public_id in closed.revoked:
-            ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
-    # After those who were erased are locked out, who have been administrators perhaps.
-    return problems + take_again(closed.taken)
+            kept["keys"] += ApiKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now())
+    return kept
 
 
 def erase_again() -> tuple[int, list[str]]:

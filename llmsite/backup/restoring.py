@@ -29,8 +29,10 @@ from llmsite.backup import archive, closed, tables
 from llmsite.backup.archive import ABOUT, FORMAT, MANIFEST, Part
 from llmsite.backup.files import KINDS, kind_of
 from llmsite.backup.making import ROWS, Summary, Tell, applied_migrations, pending_migrations
+from llmsite.backup.manifest import is_about, is_manifest
 from llmsite.backup.refusal import Refused
 from llmsite.backup.staging import Staging, staging
+from llmsite.backup.tables import NOT_TAKEN
 from llmsite.core.disk import telling_when_full
 
 VERSIONS = (Version.MODELS, Version.CACHE, Version.VERIFIED, Version.EVICTED)
@@ -42,6 +44,8 @@ class Restored(Summary):
 
     was_empty: bool = False
     """There was nobody of whom it could be known what was taken since."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """How many of each kind are not as in the backup, because they were taken or narrowed since."""
     erased: int = 0
     """People of the list of erasures who were in the backup."""
     problems: list[str] = field(default_factory=list)
@@ -113,12 +117,14 @@ def _about(name: str, content: IO[bytes]) -> dict[str, Any]:
     if name != ABOUT:
         raise Refused("It is no backup of this site.")
     about = archive.read_json(name, content)
+    if not is_about(about):
+        raise Refused(f"Its {ABOUT} cannot be read: it is no backup of this site.")
     if about.get("format") != FORMAT:
         raise Refused(
             f"It was made by llmsite {about.get('site')} in a form that {__version__} does not read: "
             "use that version, or a newer one."
         )
-    theirs, ours = _names(about.get("migrations")), _names(applied_migrations())
+    theirs, ours = _names(about["migrations"]), _names(applied_migrations())
     if unknown := sorted(theirs - ours):
         raise Refused(
             f"It was made by llmsite {about.get('site')}, whose database is newer than this one's "
@@ -132,8 +138,8 @@ def _about(name: str, content: IO[bytes]) -> dict[str, Any]:
     return about
 
 
-def _names(migrations: Any) -> set[str]:
-    return {f"{app}.{name}" for app, name in migrations or ()}
+def _names(migrations: list[list[str]]) -> set[str]:
+    return {f"{app}.{name}" for app, name in migrations}
 
 
 def _take(name: str, content: IO[bytes], stage: Staging | None) -> Part:
@@ -146,9 +152,9 @@ def _take(name: str, content: IO[bytes], stage: Staging | None) -> Part:
 
 
 def _compare(manifest: dict[str, Any], parts: dict[str, Part]) -> None:
-    wanted = manifest.get("parts")
-    if not isinstance(wanted, dict) or not isinstance(manifest.get("tables"), dict):
-        raise Refused("Its manifest is incomplete.")
+    if not is_manifest(manifest):
+        raise Refused("Its manifest is incomplete, or has what belongs into none.")
+    wanted = manifest["parts"]
     for name, part in wanted.items():
         if name not in parts:
             raise Refused(f"Its part {name} is missing.")
@@ -156,8 +162,8 @@ def _compare(manifest: dict[str, Any], parts: dict[str, Part]) -> None:
             raise Refused(f"Its part {name} is not as it was written.")
     if unknown := sorted(name for name in parts.keys() - wanted.keys() if name.startswith(f"{ROWS}/")):
         raise Refused(f"Its part {unknown[0]} is not in its manifest.")
-    known = {model._meta.label: set(tables.columns_of(model)) for model in tables.kept_models()}
-    if known != {label: set(table["columns"]) for label, table in manifest["tables"].items()}:
+    known = {model._meta.label: sorted(tables.columns_of(model)) for model in tables.kept_models()}
+    if known != {label: sorted(table["columns"]) for label, table in manifest["tables"].items()}:
         raise Refused("Its tables are not those of this site.")
 
 
@@ -175,14 +181,17 @@ def _replace(
             loaded = _load(place, manifest, tell)
             tables.let_ids_go_on()
             _count_as_changed(before)
-            problems = closed.close(shut)
+            kept, problems = closed.close(shut)
             record(AuditKind.SITE_RESTORED, subject=None, actor=None, made_at=manifest["made_at"])
             connection.check_constraints()
     except DatabaseError as error:
         raise Refused(f"The database did not take it: {_line_of(error)} The site is as it was.") from error
+    except NOT_TAKEN as error:
+        # Rows that the database takes may be nonsense still, in a column of JSON for example.
+        raise Refused(f"Its rows make no sense ({type(error).__name__}). The site is as it was.") from error
     finally:
         ContentType.objects.clear_cache()
-    return Restored(loaded, manifest["files"], manifest["missing"], problems=problems)
+    return Restored(loaded, manifest["files"], manifest["missing"], kept=kept, problems=problems)
 
 
 def _load(place: Path, manifest: dict[str, Any], tell: Tell) -> dict[str, int]:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.core.management.color import no_style
 from django.db import connection, models
 from django_tasks_db.models import DBTaskResult
@@ -26,6 +27,8 @@ from llmsite.core import bulk
 Model = type[models.Model]
 
 ROWS_AT_ONCE = 500
+NOT_TAKEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What fields and drivers raise at a value of another kind."""
 
 LEFT_OUT = {
     "accounts.Session": "sign-ins: everybody signs in anew after a restore",
@@ -70,17 +73,20 @@ def as_line(row: Sequence[Any]) -> bytes:
 
 
 def load(model: Model, columns: Sequence[str], lines: Iterable[bytes]) -> int:
-    """Insert rows as they were; returns how many there were. Raises ValueError and the database's errors."""
+    """Insert rows as they were; returns how many there were.
+
+    Raises ValueError where a line is no row or a value is none of its column, and the database's errors.
+    """
     by_name = {field.attname: field for field in model._meta.local_concrete_fields}
     fields = [by_name[name] for name in columns]
     count, waiting = 0, iter(lines)
     while some := list(islice(waiting, ROWS_AT_ONCE)):
-        rows = [_values(fields, json.loads(line)) for line in some]
+        rows = [_row(fields, line, count + number) for number, line in enumerate(some, start=1)]
         if issubclass(model, AuditEvent):
             # What happened since the backup stays told, who was erased above all.
             model._base_manager.bulk_create([model(**row) for row in rows], ignore_conflicts=True)
         else:
-            bulk.insert(model, rows)
+            _insert(model, rows, count)
         count += len(rows)
     return count
 
@@ -115,8 +121,29 @@ def _has_table(model: Model) -> bool:
     return model._meta.managed and not model._meta.proxy
 
 
-def _values(fields: Sequence[Any], row: list[Any]) -> dict[str, Any]:
-    return {field.attname: field.to_python(value) for field, value in zip(fields, row, strict=True)}
+def _row(fields: Sequence[Any], line: bytes, number: int) -> dict[str, Any]:
+    """Raises ValueError, which quotes no value: it may be a private text."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, list) or len(row) != len(fields):
+        raise ValueError(f"its line {number} is no row of this table")
+    values = {}
+    for field, value in zip(fields, row, strict=True):
+        try:
+            values[field.attname] = field.to_python(value)
+        except (*NOT_TAKEN, ValidationError) as error:
+            raise ValueError(f"in its line {number}, {field.attname} is no such value") from error
+    return values
+
+
+def _insert(model: Model, rows: Sequence[dict[str, Any]], before: int) -> None:
+    try:
+        bulk.insert(model, rows)
+    except NOT_TAKEN as error:
+        lines = f"lines {before + 1} to {before + len(rows)}"
+        raise ValueError(f"in its {lines} is a value that its column does not take") from error
 
 
 def _plain(value: object) -> str:

@@ -354,12 +354,38 @@ def test_it_changes_nothing_that_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("",), ("llm.example.org/x",), ("$(id).org",), ("a.org", "--gpu", "x y")]
+    "arguments",
+    [("",), ("llm.example.org/x",), ("$(id).org",), ("a.org", "--gpu", "x y"), ("192.168.1.5",), ("::1",)],
 )
 def test_it_takes_names_only(tmp_path, arguments):
     with pytest.raises(subprocess.CalledProcessError):
         write_env(tmp_path, *arguments)
     assert not (tmp_path / ".env").exists()
+
+
+def test_its_head_names_what_compose_sets_whatever_stands_in_it(tmp_path):
+    folder = write_env(tmp_path)
+    values = compose.read_env(folder / ".env")
+    ours = {name for name in compose.load(values)["services"]["web"]["environment"] if name not in values}
+    head = (folder / ".env").read_text().split("\n\n")[0]
+    named = set(re.findall(r"\b[A-Z]{2,}(?:_[A-Z]+)*\b", head))
+    assert named == {name.removesuffix("_FILE") for name in ours}
+
+
+def test_containers_read_what_a_strict_umask_closed(tmp_path):
+    (tmp_path / "deploy" / "grafana").mkdir(mode=0o700, parents=True)
+    (tmp_path / "deploy" / "grafana" / "board.json").touch(mode=0o600)
+    (tmp_path / "deploy").chmod(0o700)
+    write_env(tmp_path)
+    modes = [
+        path.stat().st_mode & 0o777 for path in ((tmp_path / "deploy"), *(tmp_path / "deploy").rglob("*"))
+    ]
+    assert modes == [0o755, 0o755, 0o644]
+
+
+def test_the_image_can_be_read_by_its_user_whatever_umask_the_checkout_had():
+    site = DOCKERFILE.partition("AS site")[2].partition("\nFROM ")[0]
+    assert site.rindex("chmod -R a+rX /app") > site.rindex("compileall")
 
 
 def test_a_gpu_brings_its_server(tmp_path):

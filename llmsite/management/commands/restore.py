@@ -14,6 +14,21 @@ from llmsite.core.errors import DiskFull
 
 UNFINISHED = 3
 """The exit status of a restore after which something is to be done by hand."""
+KEPT = {
+    "disabled": "disabled accounts",
+    "consents": "consents to training",
+    "roles": "roles",
+    "people": "people's rights, passwords or addresses",
+    "adapters": "adapters",
+    "data_sets": "versions of data sets",
+    "feedback": "accepted feedback",
+    "memberships": "memberships of teams",
+    "collections": "collections' readers",
+    "keys": "keys",
+    "limits": "people's limits",
+    "models": "models",
+}
+"""What a restore leaves as the site has it, in words."""
 
 
 class Command(BaseCommand):
@@ -69,19 +84,23 @@ class Command(BaseCommand):
         rows, files = sum(restored.tables.values()), sum(restored.files.values())
         if options["json"]:
             told = {"tables": restored.tables, "files": restored.files, "erased_again": restored.erased}
-            told |= {"was_empty": restored.was_empty, "missing": restored.missing}
+            told |= {"was_empty": restored.was_empty, "missing": restored.missing, "kept": restored.kept}
             self.stdout.write(json.dumps(told | {"problems": restored.problems}))
         else:
             self.stdout.write(
                 f"Restored {rows} rows and {files} files; {restored.erased} people were erased again. "
                 "Everybody signs in anew; documents are found once the process model has made their indexes."
             )
+            if kept := {kind: count for kind, count in restored.kept.items() if count}:
+                counts = ", ".join(f"{count} {KEPT[kind]}" for kind, count in kept.items())
+                self.stdout.write(f"Not as in the backup, because it was taken since: {counts}.")
             if restored.missing:
                 self.stdout.write(f"The backup lacks {len(restored.missing)} files, as its site did.")
             if restored.was_empty:
                 self.stdout.write(
                     "The site had no accounts, so nothing tells what was taken since the backup was made: "
-                    "rights, passwords, adapters, data sets and accepted feedback are those of the backup. "
+                    "rights, passwords, teams, readers of "
+                    "collections, limits, adapters, data sets and accepted feedback are those of the backup. "
                     "Look through them."
                 )
         if restored.problems:

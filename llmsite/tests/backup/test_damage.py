@@ -1,5 +1,6 @@
 """Archives that are cut, damaged, hostile or of another site: one clear line, and the site is as it was."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -9,11 +10,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
+from django.db import IntegrityError, connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from llmsite.backup import restoring
+from llmsite.backup import archive, restoring
 from llmsite.backup.making import make
 from llmsite.backup.refusal import Refused
 from llmsite.backup.restoring import restore
@@ -272,6 +275,62 @@ def test_a_full_disk_while_the_archive_is_written_leaves_nothing(full, folders):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(place.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_came_meanwhile_is_not_overwritten(tmp_path, monkeypatch, has_links):
+    def no_link(*_args):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not has_links:
+        monkeypatch.setattr("llmsite.backup.archive.os.link", no_link)
+    place = tmp_path / "own" / "site.tar.gz"
+    place.parent.mkdir()
+
+    def write_while_another_comes():
+        with archive.new_archive(place) as new:
+            new.add("about.json", b"{}")
+            place.write_bytes(b"another backup, whole")
+
+    with pytest.raises(Refused, match="there already"):
+        write_while_another_comes()
+    assert [(path.name, path.read_bytes()) for path in place.parent.iterdir()] == [
+        ("site.tar.gz", b"another backup, whole")
+    ]
+    place.unlink()
+    with archive.new_archive(place) as new:
+        new.add("about.json", b"{}")
+    assert [path.name for path in place.parent.iterdir()] == ["site.tar.gz"]
+    assert gzip.decompress(place.read_bytes())
+
+
+def test_nobody_else_reads_a_backup_or_what_is_restored(backup, folders):
+    """Whatever umask the command runs under, while they are written and after."""
+    before = os.umask(0)
+    try:
+        modes = []
+        with archive.new_archive(folders / "new.tar.gz") as new:
+            new.add("about.json", b"{}")
+            modes += [path.stat().st_mode & 0o777 for path in folders.glob(".new.tar.gz.*")]
+        assert modes == [0o600]
+        assert (folders / "new.tar.gz").stat().st_mode & 0o777 == 0o600
+        for name in files_below(folders):
+            (folders / name).unlink()
+        restore(backup, force=True)
+        names = files_below(folders)
+        assert names
+        assert {(folders / name).stat().st_mode & 0o777 for name in names} == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_kinds_of_rows_are_read_anew(backup):
+    """The backup may number them otherwise than the site did."""
+    ContentType.objects.get_for_model(User)
+    restore(backup, force=True)
+    with CaptureQueriesContext(connection) as queries:
+        ContentType.objects.get_for_model(User)
+    assert len(queries) == 1
 
 
 def test_a_backup_that_fails_leaves_no_file(full, folders, monkeypatch):
