@@ -98,7 +98,7 @@ def _batches(kind: Kind) -> Iterator[int]:
         if not (some := list(rows.values_list("pk", flat=True)[: kind.at_once])):
             return
         last = some[-1]
-        # Who deletes one of them at the same time may hold a row that this waits for, and wait for one of ours.
+        # Somebody who deletes one of them may hold a row that this waits for, and wait for one of ours.
         yield retried(partial(_remove, kind, some))
 
 
