@@ -44,11 +44,22 @@ class Numbers:
             return f"{self.fixed(milliseconds)}\N{NO-BREAK SPACE}ms"
         return f"{self.fixed(milliseconds / 1000, 1 if milliseconds < 100_000 else 0)}\N{NO-BREAK SPACE}s"
 
-    def change(self, now: float | None, before: float | None) -> str:
+    def growth(self, now: float | None, before: float | None) -> str:
         """How something has grown, as "+12 %" or "× 40"; empty where there is nothing to compare with."""
         if now is None or not before:
             return ""
         if now >= 10 * before:
             return f"×\N{NO-BREAK SPACE}{self.fixed(now / before)}"
-        share = 100 * (now - before) / before
-        return f"{'+' if share > 0 else ''}{self.fixed(share)}\N{NO-BREAK SPACE}%"
+        return self._signed(100 * (now - before) / before, "%")
+
+    def points(self, now: float | None, before: float | None, digits: int = 1) -> str:
+        """How a share has changed, in percentage points: from 0.010 to 0.012 is "+0.2 pp"."""
+        if now is None or before is None:
+            return ""
+        return self._signed(100 * (now - before), "pp", digits)
+
+    def _signed(self, change: float, unit: str, digits: int = 0) -> str:
+        """What is rounded to nothing is "0", without a sign and without places."""
+        amount = round(change, digits)
+        told = f"{'+' if amount > 0 else ''}{self.fixed(amount, digits)}" if amount else "0"
+        return f"{told}\N{NO-BREAK SPACE}{unit}"

@@ -8,19 +8,18 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from accounts.pages.operators import for_operators
-from dashboard import answers, charts, figures, other_charts, roller, targets
+from dashboard import answers, charts, figures, other_charts, roller
 from dashboard.chart import Chart, as_csv
 from dashboard.charts import Charts
 from dashboard.figures import Figures
-from dashboard.models import FIRST_TOKEN, LATENCY
 from dashboard.numbers import Numbers
 from dashboard.period import MOST_DAYS, PRESETS, Period, is_cut, is_misread, period_of, typed
 from dashboard.state import state_of
+from dashboard.tiles import tiles
 from inference.models import Generation
 from llmsite.core.errors import NotFound
 
@@ -119,7 +118,7 @@ class _Reading:
             "section": "overview",
             "charts": [charts.shown(one) for one in self.charts],
             "drawn": self.made.drawn(self.charts),
-            "tiles": _tiles(self.figures),
+            "tiles": tiles(self.figures),
             "state": state_of(self.figures),
             "missing": charts.missing_text(self.figures, self.made.numbers),
             "misread": is_misread(self.query, self.period),
@@ -142,44 +141,6 @@ class _Reading:
 def query_of(period: Period, **more: str) -> str:
     named = {"range": period.name} if period.name else {"from": typed(period.start), "to": typed(period.end)}
     return urlencode({**named, **{name: value for name, value in more.items() if value}})
-
-
-def _tiles(read: Figures) -> list[dict[str, Any]]:
-    """The numbers of the whole period, each with how it has changed. `is_bad` where it misses its target."""
-    numbers, now, before = Numbers(), read.now, read.before
-    total, earlier = now.total, before.total
-    latency = [side.overall(LATENCY, 0.95) for side in (now, before)]
-    first = [side.overall(FIRST_TOKEN, 0.95) for side in (now, before)]
-    tokens = [share.input_tokens + share.output_tokens for share in (total, earlier)]
-    rows = [
-        (_("Answers"), numbers.fixed(total.answers), (total.answers, earlier.answers), False),
-        (
-            _("Errors"),
-            numbers.percent(total.error_rate, 2),
-            (total.error_rate, earlier.error_rate),
-            (total.error_rate or 0) > targets.ERROR_RATE,
-        ),
-        (
-            _("Whole answer, p95"),
-            numbers.duration(latency[0]),
-            latency,
-            (latency[0] or 0) > targets.LATENCY_P95_MS,
-        ),
-        (
-            _("First token, p95"),
-            numbers.duration(first[0]),
-            first,
-            (first[0] or 0) > targets.FIRST_TOKEN_P95_MS,
-        ),
-        (_("From the cache"), numbers.percent(total.hit_rate), (total.hit_rate, earlier.hit_rate), False),
-        (_("Saved by it"), numbers.money(total.saved_micro), (total.saved_micro, earlier.saved_micro), False),
-        (_("Cost"), numbers.money(total.cost_micro), (total.cost_micro, earlier.cost_micro), False),
-        (_("Tokens"), numbers.fixed(tokens[0]), tokens, False),
-    ]
-    return [
-        {"name": name, "value": value, "change": numbers.change(*pair), "is_bad": is_bad}
-        for name, value, pair, is_bad in rows
-    ]
 
 
 def _answer_row(row: dict[str, Any], numbers: Numbers) -> dict[str, Any]:

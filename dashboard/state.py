@@ -145,18 +145,22 @@ def _provider_row(
         "name": name,
         "answers": numbers.fixed(share.answers),
         "errors": numbers.percent(share.error_rate),
-        "circuit": _circuit_text(worst),
+        **_circuit_told(worst),
         "level": "failed" if is_bad else "succeeded" if share.answers else "",
     }
 
 
-def _circuit_text(one: CircuitState | None) -> str:
+def _circuit_told(one: CircuitState | None) -> dict[str, str]:
+    """Whether the provider is asked: a word, what it means, and why it is not as usual (a code)."""
     if one is None:
-        return _("closed: it is asked")
+        return {"state": _("in use"), "meaning": _("Questions go to it; its circuit is closed."), "why": ""}
     if one.state == "half-open" or one.retry_at is None:
-        return _("half-open: one question tries it (%(code)s)") % {"code": one.code}
-    values = {"code": one.code, "time": date_format(one.retry_at, "EXACT_TIME_FORMAT")}
-    return _("open: asked again at %(time)s UTC (%(code)s)") % values
+        meaning = _("It has failed, and one question tries it; its circuit is half-open.")
+        return {"state": _("being tried"), "meaning": meaning, "why": one.code}
+    meaning = _("It has failed and is asked again at %(time)s UTC; its circuit is open.") % {
+        "time": date_format(one.retry_at, "EXACT_TIME_FORMAT")
+    }
+    return {"state": _("paused"), "meaning": meaning, "why": one.code}
 
 
 def _circuit_name(one: CircuitState) -> str:

@@ -49,6 +49,9 @@ def _call_off(row: DBTaskResult, actor: User) -> bool:
     return True
 
 
+# In the words of docs/administration.md. Set here, as the table and its migrations are those of a package.
+DBTaskResult._meta.verbose_name = gettext_lazy("task")
+DBTaskResult._meta.verbose_name_plural = gettext_lazy("tasks")
 admin.site.unregister(DBTaskResult)
 
 

@@ -95,6 +95,8 @@ class Reservation(Priced):
                 condition=Q(amount_micro__gte=0), name="accounts_reservation_not_negative"
             ),
         ]
+        verbose_name = _("reservation")
+        verbose_name_plural = _("reservations")
 
     def __str__(self) -> str:
         return f"{self.call}: {self.amount_micro}"
@@ -116,6 +118,8 @@ class Spending(models.Model):
                 name="accounts_spending_not_negative",
             ),
         ]
+        verbose_name = _("budget")
+        verbose_name_plural = _("budgets")
 
     def __str__(self) -> str:
         return f"{self.holder} {self.month:%Y-%m}"

@@ -169,7 +169,7 @@ def test_the_period_before_is_what_it_is_compared_with(client, alice):
     before = drawn(client, "requests", "range=24h&compare=1")["series"][1]
     assert before["role"] == "before"
     assert round(sum(before["values"]) * 15, 3) == 2
-    assert "-50" in text_of(client.get("/dashboard/?range=24h"))
+    assert ">2 before<" in text_of(client.get("/dashboard/?range=24h"))
 
 
 def test_a_time_that_somebody_types_is_shown_and_nonsense_is_the_last_day(client, alice):
@@ -253,6 +253,16 @@ def test_an_open_circuit_is_named(client, models):
     async_to_sync(_open_circuit)()
     page = text_of(client.get("/dashboard/"))
     assert "scripted/scripted has failed and is left alone for now (provider_overloaded)." in page
+    assert re.search(r'title="It has failed and is asked again at [\d:]+ UTC; [^"]*">paused</span>', page)
+    assert '<span class="state-note">provider_overloaded</span>' in page
+
+
+def test_a_provider_that_is_well_is_in_use(client, alice):
+    make_answer(alice)
+    roller.roll_up()
+    assert '<span title="Questions go to it; its circuit is closed.">in use</span>' in text_of(
+        client.get("/dashboard/")
+    )
 
 
 # --- The answers behind a point ----------------------------------------------------------------------

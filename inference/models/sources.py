@@ -7,6 +7,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Exists, OuterRef, Value
 from django.db.models.functions import Cast, Concat
+from django.utils.translation import gettext_lazy as _
 
 from embeddings.models import Collection
 from inference.models.generations import Generation, Grounding
@@ -62,6 +63,8 @@ class AnswerSource(models.Model):
     objects = AnswerSourceManager()
 
     class Meta:
+        verbose_name = _("source of an answer")
+        verbose_name_plural = _("sources of answers")
         ordering = ("number",)
         constraints = [
             models.UniqueConstraint(fields=["generation", "number"], name="inference_source_number"),

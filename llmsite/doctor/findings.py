@@ -38,4 +38,4 @@ def examine(part: str, look: Look) -> list[Finding]:
         return list(look())
     except Exception as error:
         text = f"Looking at it failed ({type(error).__name__})."
-        return [failed(part, text, "See the log of the process concerned; then run doctor again.")]
+        return [failed(part, text, "Run doctor again; if it says the same, report it as a fault of doctor.")]

@@ -14,13 +14,17 @@ from django.db.migrations.executor import MigrationExecutor
 
 from embeddings.errors import EncoderError
 from embeddings.parsing.parser import limits_in_force
+from embeddings.parsing.reasons import ParsingFailed
 from embeddings.weights import is_on_this_machine, model_folder
 from llmsite.core.disk import FOLDERS, LEAST_FREE, free_bytes
 from llmsite.core.env import SECRET_KEY_BYTES
 from llmsite.doctor.findings import Finding, failed, ok, warning
+from llmsite.doctor.sqlite_file import look_at_file
 from training import process
 
 MEGABYTE = 10**6
+FULL = 100 * MEGABYTE
+"""With less free than this, an upload or a training may not fit any more."""
 REDIS_SECONDS = 2
 
 
@@ -49,6 +53,9 @@ def _exposures() -> Iterator[Finding]:
 
 
 def look_at_database() -> Iterator[Finding]:
+    if connection.vendor == "sqlite" and (wrong := list(look_at_file(str(connection.settings_dict["NAME"])))):
+        yield from wrong
+        return
     try:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -181,20 +188,43 @@ def look_at_disk() -> Iterator[Finding]:
             todo = f"Let the site's user write to {folder}, or set {name} to another folder."
             yield failed("disk", f"{name} cannot be written.", todo)
         elif free < LEAST_FREE:
-            text = f"{free // MEGABYTE} MB are free for {name}."
-            yield warning("disk", text, f"Make room below {folder}, or set {name} to a larger disk.")
+            yield _short_of_space(name, folder, free)
         else:
             yield ok("disk", f"{free // MEGABYTE:,} MB are free for {name}.")
 
 
+def _short_of_space(name: str, folder: Path, free: int) -> Finding:
+    text = f"{free // MEGABYTE} MB are free for {name}"
+    todo = f"Make room below {folder}, or set {name} to a larger disk."
+    if free < FULL:
+        return failed("disk", f"Only {text}: nothing can be relied on to be kept.", todo)
+    return warning("disk", f"{text}.", todo)
+
+
 def look_at_limits() -> Iterator[Finding]:
     """What the children that read documents are kept from; tried in children, which takes some seconds."""
+    failures: list[str] = []
+    while (held := _tried(failures)) is None:
+        if len(failures) == 2:
+            text = f"They could not be tried, twice ({', '.join(failures)})."
+            todo = "Run doctor again when this machine has less to do, and room for temporary files."
+            yield failed("document limits", text, todo)
+            return
     yield _limits(
         "document limits",
-        limits_in_force(),
+        held,
         "This machine does not keep the readers of documents from: {loose}.",
         "The other limits hold. Allow user namespaces and seccomp where documents come from strangers.",
     )
+
+
+def _tried(failures: list[str]) -> dict[str, bool] | None:
+    """The limits of documents; None where a child did not come to its end, and `failures` has why."""
+    try:
+        return limits_in_force()
+    except ParsingFailed as failure:
+        failures.append(failure.code)
+        return None
 
 
 def look_at_training_limits() -> Iterator[Finding]:

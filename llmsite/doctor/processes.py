@@ -16,6 +16,7 @@ from training.models.runs import no_trainer
 
 SECONDS = 10.0
 """How long the site's address has for the whole slow stream."""
+SAME_PORT = "Where it runs already, give doctor the same PORT as `make serve`"
 
 
 def public_url() -> str:
@@ -29,7 +30,10 @@ def public_url() -> str:
 def look_at_model_process() -> Iterator[Finding]:
     told = async_to_sync(model_health)()
     if told is None:
-        todo = "Start it (make serve, or python manage.py serve_model); its log says why it ends."
+        todo = (
+            "Start it (make serve, or python manage.py serve_model); its log says why it ends. "
+            f"{SAME_PORT} (or MODEL_URL)."
+        )
         yield failed("model process", f"Nothing answers at {settings.MODEL_URL}.", todo)
         return
     if told.get("model"):
@@ -64,7 +68,7 @@ def look_at_proxy(url: str) -> Look:
             response, moments = async_to_sync(_listen)(f"{url}/health/stream")
         except (OSError, http.BadResponse) as error:
             text = f"The site does not answer at {url} ({type(error).__name__})."
-            todo = "Start it, or name its public address: doctor --url https://llm.example.org"
+            todo = f"Start it, or name its public address: doctor --url https://llm.example.org. {SAME_PORT}."
             yield failed("proxy", text, todo)
             return
         yield judge(url, response.status, response.headers, moments)

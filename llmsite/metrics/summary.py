@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from math import ceil
 from typing import TypedDict
 
 import structlog
@@ -136,11 +137,17 @@ def _percentiles(samples: Iterable[Sample], name: str) -> Percentiles:
         if sample.name == f"{name}_bucket":
             below[float(sample.labels["le"])] += sample.value
     buckets = sorted(below.items())
-    return {"p50": quantile(buckets, 0.5), "p95": quantile(buckets, 0.95), "p99": quantile(buckets, 0.99)}
+    total = sum(sample.value for sample in samples if sample.name == f"{name}_sum")
+    return {
+        "p50": quantile(buckets, 0.5, total),
+        "p95": quantile(buckets, 0.95, total),
+        "p99": quantile(buckets, 0.99, total),
+    }
 
 
-def quantile(buckets: Buckets, share: float) -> float | None:
-    """As Prometheus's histogram_quantile: values lie evenly within a bucket. None without any."""
+def quantile(buckets: Buckets, share: float, total: float) -> float | None:
+    """As Prometheus's histogram_quantile, values lying evenly within a bucket, but never more than `total`,
+    the sum of all values, leaves for it. None without any."""
     if not buckets or not buckets[-1][1]:
         return None
     rank, start, before = share * buckets[-1][1], 0.0, 0.0
@@ -148,6 +155,19 @@ def quantile(buckets: Buckets, share: float) -> float | None:
         if count >= rank:
             if end == float("inf"):
                 return start
-            return round(start + (end - start) * (rank - before) / (count - before), 6)
+            even = (end - start) * (rank - before) / (count - before)
+            # So many values of this bucket are the percentile or more, and share what the starts leave.
+            as_large = count - ceil(rank) + 1
+            return round(start + min(even, _above_the_starts(buckets, total) / as_large), 6)
         start, before = end, count
     raise AssertionError("the last bucket has all")
+
+
+def _above_the_starts(buckets: Buckets, total: float) -> float:
+    """What is left of `total` where each value takes the start of its bucket."""
+    start, before = 0.0, 0.0
+    for end, count in buckets:
+        total -= start * (count - before)
+        start, before = end, count
+    # Other processes go on counting meanwhile, so the sum may be older than the counts.
+    return max(total, 0.0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.hashers import get_hasher
 from django.contrib.auth.models import Group, Permission
@@ -106,6 +107,14 @@ def test_every_table_stands_in_one_group_of_the_first_page():
     shown = [label for _name, _title, labels in GROUPS for label in labels]
 
     assert sorted(shown) == sorted(REGISTRY)
+
+
+def test_the_tables_of_costs_and_records_have_the_names_of_the_handbook():
+    handbook = (settings.BASE_DIR / "docs" / "administration.md").read_text()
+    row = next(line for line in handbook.splitlines() if line.startswith("| Costs and records |"))
+    labels = next(labels for name, _, labels in GROUPS if name == "records")
+    names = [str(apps.get_model(label)._meta.verbose_name_plural) for label in labels]
+    assert row.split("|")[2].strip() == ", ".join(names)
 
 
 def test_what_is_history_is_only_read():

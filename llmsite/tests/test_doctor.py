@@ -18,6 +18,7 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from accounts.tests.redis_servers import own_redis
+from embeddings.parsing import ParsingFailed, Reason
 from embeddings.tests.fakes import ScriptedEncoder
 from embeddings.tests.serving import serving
 from inference.tests.engine.fakes import ScriptedRunner, saying
@@ -32,6 +33,18 @@ from training.tests.making import make_run
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HELD = {"network": True, "fork": True}
+
+
+def ending(ends):
+    """A function that ends as `ends` says, one after the other: it raises what is an exception."""
+
+    def call():
+        end = next(ends)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    return call
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +111,9 @@ class TestAWholeSite:
         at = next(at for at, line in enumerate(lines) if line.startswith("failed   model process:"))
         assert "Nothing answers at http://127.0.0.1:9" in lines[at]
         assert "→ Start it" in lines[at + 1]
+        assert "the same PORT" in lines[at + 1]
+        at = next(at for at, line in enumerate(lines) if line.startswith("failed   proxy:"))
+        assert "the same PORT" in lines[at + 1]
 
 
 class TestWhatIsWrong:
@@ -177,6 +193,17 @@ class TestWhatIsWrong:
         assert {one.state for one in found} == {"warning"}
         assert found[0].text.startswith("100 MB are free for MEDIA_ROOT")
 
+    @pytest.mark.parametrize("free", [0, 10**8 - 1])
+    def test_a_disk_that_is_full(self, look, monkeypatch, free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+        found = look("disk", machine.look_at_disk)
+        assert {one.state for one in found} == {"failed"}
+        assert (
+            found[0].text
+            == f"Only {free // 10**6} MB are free for MEDIA_ROOT: nothing can be relied on to be kept."
+        )
+        assert "Make room below" in found[0].todo
+
     def test_a_folder_that_cannot_be_written(self, look, monkeypatch, settings, tmp_path):
         settings.MEDIA_ROOT = tmp_path
         monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
@@ -216,6 +243,19 @@ class TestWhatIsWrong:
         monkeypatch.setattr(machine, "limits_in_force", lambda: {"network": False, "fork": True})
         [found] = look("document limits", machine.look_at_limits)
         assert "from: network." in found.text
+
+    def test_limits_that_could_not_be_tried_are_tried_once_more(self, look, monkeypatch):
+        ends = iter([ParsingFailed(Reason.TOO_SLOW), HELD])
+        monkeypatch.setattr(machine, "limits_in_force", ending(ends))
+        assert look("document limits", machine.look_at_limits) == []
+
+    def test_limits_that_cannot_be_tried(self, look, monkeypatch):
+        ends = iter([ParsingFailed(Reason.TOO_SLOW, "secret"), ParsingFailed(Reason.CRASHED, "secret"), HELD])
+        monkeypatch.setattr(machine, "limits_in_force", ending(ends))
+        [found] = look("document limits", machine.look_at_limits)
+        assert (found.state, found.text) == ("failed", "They could not be tried, twice (too_slow, crashed).")
+        assert "has less to do" in found.todo
+        assert next(ends) == HELD
 
     def test_limits_of_trainings_that_do_not_hold(self, look, monkeypatch):
         held = {"network": True, "programs": False, "another user": False}

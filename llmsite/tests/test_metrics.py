@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from accounts import roles
@@ -26,7 +27,7 @@ from llmsite.core.errors import DatabaseAway
 from llmsite.core.rates import Rate
 from llmsite.metrics import doors, gauges
 from llmsite.metrics.gauges import Gauges
-from llmsite.metrics.summary import quantile
+from llmsite.metrics.summary import quantile, summarize
 from llmsite.tests import tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("settled")]
@@ -49,6 +50,11 @@ def values_in(text):
         for family in families
         for sample in family.samples
     }
+
+
+def _ends(*counts):
+    """The buckets of a histogram."""
+    return list(zip(["1.0", "2.5", "30.0", "60.0", "+Inf"], counts, strict=True))
 
 
 async def scraped():
@@ -412,8 +418,28 @@ class TestTheSummary:
     def test_percentiles_lie_within_their_bucket(self):
         buckets = [(0.1, 50.0), (0.2, 90.0), (1.0, 100.0), (float("inf"), 100.0)]
 
-        assert quantile(buckets, 0.5) == 0.1
-        assert quantile(buckets, 0.7) == pytest.approx(0.15)
-        assert quantile(buckets, 0.95) == pytest.approx(0.6)
-        assert quantile([(1.0, 0.0), (float("inf"), 4.0)], 0.5) == 1.0
-        assert quantile([(1.0, 0.0), (float("inf"), 0.0)], 0.5) is None
+        assert quantile(buckets, 0.5, 50.0) == 0.1
+        assert quantile(buckets, 0.7, 50.0) == pytest.approx(0.15)
+        assert quantile(buckets, 0.95, 50.0) == pytest.approx(0.6)
+        assert quantile([(1.0, 0.0), (float("inf"), 4.0)], 0.5, 8.0) == 1.0
+        assert quantile([(1.0, 0.0), (float("inf"), 0.0)], 0.5, 0.0) is None
+
+    def test_no_percentile_is_more_than_the_sum_leaves_for_it(self):
+        two = [(1.0, 0.0), (2.5, 1.0), (30.0, 1.0), (60.0, 2.0), (float("inf"), 2.0)]
+        assert quantile(two, 0.5, 31.5) == pytest.approx(1.5)
+        assert quantile(two, 0.95, 31.5) == quantile(two, 0.99, 31.5) == pytest.approx(30.5)
+        # A hundred values of 31 seconds: half of them are not below the median.
+        alike = [(30.0, 0.0), (60.0, 100.0), (float("inf"), 100.0)]
+        assert quantile(alike, 0.5, 3100.0) == pytest.approx(30 + 100 / 51)
+        # The sum and the counts of other processes are not read at one moment.
+        assert quantile(alike, 0.5, 2900.0) == 30.0
+
+    def test_percentiles_are_capped_by_the_sum_of_the_answers(self):
+        metric = HistogramMetricFamily("llmsite_generation_duration_seconds", "", labels=["model"])
+        metric.add_metric(["a"], _ends(0, 1, 1, 1, 1), sum_value=1.3)
+        metric.add_metric(["b"], _ends(0, 0, 0, 1, 1), sum_value=30.2)
+
+        told = summarize([metric])
+
+        assert told["total_latency"] == 31.5
+        assert told["latency"]["p99"] <= 31.5
