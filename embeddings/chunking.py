@@ -263,7 +263,7 @@ def _groups(atoms: list[Atom], most: int, enough: int) -> Iterator[list[Atom]]:
             yield group
             group, tokens = [], 0
         # A long paragraph is cut in parts of about the same length, and leaves no tail of a few words.
-        parts = ceil((tokens + whole) / most)
+        parts = ceil((tokens + whole) / most) or 1
         even = (tokens + whole) / parts
         for atom in paragraph:
             characters = atom.end - group[0].start if group else 0

@@ -44,6 +44,13 @@ MORE_ATOMS = ["- ", "# ", "é\u0301", "🙂", "1. ", "ﬁ", "\u00a0", SENTENCE]
 TEXT = st.lists(st.sampled_from(ATOMS + MORE_ATOMS) | st.text(max_size=8), max_size=60).map("".join)
 
 
+def test_a_paragraph_may_have_no_token():
+    """As of characters that an encoder leaves out."""
+    [piece] = chunk([ParsedPage(1, "aaaaa\n\n_", [])], count_tokens=None, most_tokens=5, enough_tokens=2)
+
+    assert piece.text == "aaaaa\n\n_"
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(TEXT, max_size=4), st.integers(5, 60), st.sampled_from([None, count_words]), st.data())
 def test_pieces_cover_all_text_once_and_in_order(contents, most, count, data):
