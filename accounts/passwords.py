@@ -46,10 +46,10 @@ def confirm_password(user: User, password: str) -> None:
         raise WrongCredentials
 
 
-def require_password(user: User, password: str) -> None:
-    """The same, for what is not to happen at a screen that somebody has left.
+def confirm_in_form(user: User, password: str) -> None:
+    """The same for a form or a body with a field `password`, whose error says what to do.
 
-    Raises InvalidInput for the field `password`, and RateLimited.
+    Raises InvalidInput for that field, and RateLimited.
     """
     if not password:
         raise InvalidInput(field="password", reason=_("Give your password once more."))

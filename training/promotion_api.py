@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from accounts.authentication import HasScope, credential_of, user_of
 from accounts.forms import PASSWORD_LENGTH
 from accounts.models import Scope
-from accounts.passwords import require_password
+from accounts.passwords import confirm_in_form
 from inference.models import ChatModelConfig
 from llmsite.core.errors import (
     EvaluationRefused,
@@ -216,7 +216,7 @@ class PromoteView(TrainingView):
         """The model answers with it as soon as every engine process has loaded it."""
         values = PromoteSerializer.read(request.data)
         if credential_of(request).session is not None:
-            require_password(user_of(request), values.get("password", ""))
+            confirm_in_form(user_of(request), values.get("password", ""))
         model = _model(values)
         made = promote(run_of(pk), user=user_of(request), model=model)
         return Response(PromotionSerializer(made).data, status=status.HTTP_202_ACCEPTED)

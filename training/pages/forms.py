@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.forms import CurrentPasswordField
 from accounts.models import User
-from accounts.passwords import require_password
+from accounts.passwords import confirm_in_form
 from inference.models import ChatModelConfig
 from llmsite.core.errors import SiteError, describe
 from training import gate, promotion
@@ -157,7 +157,7 @@ class PromoteForm(_Form):
         if not self.is_valid():
             return None
         try:
-            require_password(user, self.cleaned_data["password"])
+            confirm_in_form(user, self.cleaned_data["password"])
             return promotion.promote(self._run, user=user, model=self.cleaned_data["model"])
         except SiteError as error:
             self.refuse(error)
